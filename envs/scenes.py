@@ -1,0 +1,328 @@
+"""A scene is data: table, light, cameras, objects, where the arm starts.  Drawn from a config and a seed.
+
+Some shapes, colours and camera angles are reserved for evaluation: `split="train"` can never draw them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arm import ArmError
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.82, 0.13, 0.12),
+    "green": (0.13, 0.60, 0.22),
+    "blue": (0.12, 0.28, 0.80),
+    "yellow": (0.90, 0.76, 0.10),
+    "orange": (0.93, 0.45, 0.08),
+    "purple": (0.48, 0.18, 0.62),
+    "cyan": (0.10, 0.68, 0.74),
+    "pink": (0.92, 0.42, 0.62),
+}
+HELD_OUT_COLOURS = ("cyan", "pink")
+# shape -> (least, greatest) of its size numbers in metres: half width, half height
+SHAPES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "cube": ((0.018, 0.018), (0.024, 0.024)),
+    "cylinder": ((0.018, 0.020), (0.024, 0.030)),
+    "hexagon": ((0.019, 0.018), (0.024, 0.026)),
+    "cup": ((0.026, 0.028), (0.030, 0.036)),
+    "bowl": ((0.030, 0.018), (0.034, 0.022)),
+}
+HELD_OUT_SHAPES = ("hexagon", "cup", "bowl")
+REACH_RADIUS_M = (0.28, 0.80)  # from the base, for objects on the table
+
+
+class SceneError(ArmError):
+    """A scene that cannot be: the message says which object and why."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ObjectSpec:
+    """One thing on the table."""
+
+    name: str
+    shape: str
+    half_width_m: float
+    half_height_m: float
+    colour: tuple[float, float, float]
+    mass_kg: float
+    position: tuple[float, float, float]  # of its centre
+    yaw_rad: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class CameraSpec:
+    """A camera that looks at a point; `on_hand` ones are placed in the hand's frame."""
+
+    name: str
+    position: tuple[float, float, float]
+    look_at: tuple[float, float, float]
+    fovy_deg: float
+    on_hand: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class Scene:
+    """Everything an engine needs to build the world."""
+
+    seed: int
+    split: str
+    objects: list[ObjectSpec]
+    cameras: list[CameraSpec]
+    start_position: tuple[float, float, float]
+    start_closedness: float
+    target_xy: tuple[float, float]  # where a task wants the first object
+    table_colour: tuple[float, float, float] = (0.58, 0.50, 0.42)
+    light_direction: tuple[float, float, float] = (-0.3, 0.2, -1.0)
+    light_diffuse: float = 0.6
+    light_ambient: float = 0.45
+
+    def object(self, name: str) -> ObjectSpec:
+        for item in self.objects:
+            if item.name == name:
+                return item
+        raise SceneError(f"no object {name!r} in the scene; it has {[o.name for o in self.objects]}")
+
+
+CAMERAS: dict[str, CameraSpec] = {
+    "exterior_left": CameraSpec(
+        name="exterior_left", position=(0.20, 0.66, 0.58), look_at=(0.50, 0.0, 0.09), fovy_deg=42.0
+    ),
+    "exterior_right": CameraSpec(
+        name="exterior_right", position=(0.20, -0.66, 0.58), look_at=(0.50, 0.0, 0.09), fovy_deg=42.0
+    ),
+    "wrist": CameraSpec(
+        name="wrist", position=(0.075, 0.0, 0.02), look_at=(0.0, 0.0, 0.125), fovy_deg=78.0, on_hand=True
+    ),
+}
+
+
+@dataclass(kw_only=True)
+class SceneConfig:
+    """Which factors vary, and how far."""
+
+    shapes: list[str] = field(default_factory=lambda: ["cube", "cylinder"])
+    """Shapes of the main object in the training split."""
+    colours: list[str] = field(default_factory=lambda: ["red", "green", "blue", "yellow", "orange", "purple"])
+    """Colours of the training split."""
+    mass_kg: tuple[float, float] = (0.05, 0.15)
+    """Least and greatest mass of an object."""
+    object_x_m: tuple[float, float] = (0.38, 0.62)
+    """Where objects lie, along x."""
+    object_y_m: tuple[float, float] = (-0.19, 0.19)
+    """Where objects lie, along y."""
+    distractors: tuple[int, int] = (0, 0)
+    """Least and greatest number of further objects that no task moves."""
+    start_x_m: tuple[float, float] = (0.38, 0.62)
+    """Where the tool point starts, along x."""
+    start_y_m: tuple[float, float] = (-0.20, 0.20)
+    """Where the tool point starts, along y."""
+    start_z_m: tuple[float, float] = (0.10, 0.30)
+    """Where the tool point starts, along z."""
+    least_move_m: float = 0.08
+    """Least distance from the object to its target."""
+    camera_jitter_deg: float = 1.0
+    """Greatest turn of an exterior camera about its look-at point."""
+    held_out_camera_jitter_deg: float = 4.0
+    """The same in the held-out split; it begins where the training split ends."""
+    light_jitter: float = 0.15
+    """Relative change of brightness."""
+    table_jitter: float = 0.05
+    """Change of each channel of the table's colour."""
+
+
+def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
+    """The scene of a seed: the same on every machine."""
+    if split not in ("train", "held_out"):
+        raise SceneError(f"no split {split!r}; there are 'train' and 'held_out'")
+    rng = np.random.default_rng([seed, 0 if split == "train" else 1])
+    shapes, colours = _palette(config, split)
+    count = 1 + int(rng.integers(config.distractors[0], config.distractors[1] + 1))
+    objects: list[ObjectSpec] = []
+    for index in range(count):
+        objects.append(
+            _draw_object(
+                config, rng, "object" if index == 0 else f"distractor_{index}", shapes, colours, objects
+            )
+        )
+    target = _draw_target(config, rng, objects)
+    start = tuple(float(rng.uniform(*r)) for r in (config.start_x_m, config.start_y_m, config.start_z_m))
+    base = np.array([0.58, 0.50, 0.42]) + rng.uniform(-config.table_jitter, config.table_jitter, 3)
+    bright = 1.0 + rng.uniform(-config.light_jitter, config.light_jitter)
+    azimuth = rng.uniform(0, 2 * np.pi)
+    scene = Scene(
+        seed=seed,
+        split=split,
+        objects=objects,
+        cameras=_draw_cameras(config, rng, split),
+        start_position=start,  # type: ignore[arg-type]
+        start_closedness=0.0,
+        target_xy=target,
+        table_colour=_triple(base.clip(0, 1)),
+        light_direction=(0.35 * float(np.cos(azimuth)), 0.35 * float(np.sin(azimuth)), -1.0),
+        light_diffuse=0.6 * float(bright),
+        light_ambient=0.45 * float(bright),
+    )
+    check_scene(scene)
+    return scene
+
+
+def check_scene(scene: Scene) -> None:
+    """Refuse what cannot be: names the object and the reason."""
+    for index, item in enumerate(scene.objects):
+        if item.shape not in SHAPES:
+            raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
+        x, y, z = item.position
+        reach = float(np.hypot(x, y))
+        if not REACH_RADIUS_M[0] <= reach <= REACH_RADIUS_M[1]:
+            raise SceneError(
+                f"object {item.name!r} at ({x:.2f}, {y:.2f}) is {reach:.2f} m from the base; the arm reaches "
+                f"{REACH_RADIUS_M[0]} to {REACH_RADIUS_M[1]} m on the table"
+            )
+        if z < item.half_height_m - 1e-3:
+            raise SceneError(
+                f"object {item.name!r} at z = {z:.3f} m is in the table; its centre must be at {item.half_height_m:.3f} or above"
+            )
+        for other in scene.objects[:index]:
+            gap = float(np.hypot(x - other.position[0], y - other.position[1]))
+            if gap < item.half_width_m + other.half_width_m:
+                raise SceneError(
+                    f"object {item.name!r} is inside {other.name!r}: their centres are {gap:.3f} m apart"
+                )
+
+
+def _palette(config: SceneConfig, split: str) -> tuple[list[str], list[str]]:
+    if split == "held_out":
+        return list(HELD_OUT_SHAPES), list(HELD_OUT_COLOURS)
+    for kind, names, known, reserved in (
+        ("shape", config.shapes, SHAPES, HELD_OUT_SHAPES),
+        ("colour", config.colours, COLOURS, HELD_OUT_COLOURS),
+    ):
+        for name in names:
+            if name not in known:
+                raise SceneError(f"no {kind} {name!r}; there are {sorted(known)}")
+            if name in reserved:
+                raise SceneError(f"{kind} {name!r} is reserved for evaluation (split held_out); take another")
+    return list(config.shapes), list(config.colours)
+
+
+def _draw_object(
+    config: SceneConfig,
+    rng: np.random.Generator,
+    name: str,
+    shapes: list[str],
+    colours: list[str],
+    others: list[ObjectSpec],
+) -> ObjectSpec:
+    shape = shapes[rng.integers(len(shapes))]
+    (w0, h0), (w1, h1) = SHAPES[shape]
+    width = float(rng.uniform(w0, w1))
+    height = width if shape == "cube" else float(rng.uniform(h0, h1))
+    colour = np.array(COLOURS[colours[rng.integers(len(colours))]]) + rng.uniform(-0.04, 0.04, 3)
+    for _ in range(200):
+        x, y = float(rng.uniform(*config.object_x_m)), float(rng.uniform(*config.object_y_m))
+        if all(np.hypot(x - o.position[0], y - o.position[1]) > 0.09 for o in others):
+            break
+    return ObjectSpec(
+        name=name,
+        shape=shape,
+        half_width_m=width,
+        half_height_m=height,
+        colour=_triple(colour.clip(0, 1)),
+        mass_kg=float(rng.uniform(*config.mass_kg)),
+        position=(x, y, height),
+        yaw_rad=float(rng.uniform(-np.pi, np.pi)),
+    )
+
+
+def _draw_target(
+    config: SceneConfig, rng: np.random.Generator, objects: list[ObjectSpec]
+) -> tuple[float, float]:
+    x0, y0, _ = objects[0].position
+    target = (x0, y0)
+    for _ in range(500):
+        target = (float(rng.uniform(*config.object_x_m)), float(rng.uniform(*config.object_y_m)))
+        far = np.hypot(target[0] - x0, target[1] - y0) >= config.least_move_m
+        free = all(np.hypot(target[0] - o.position[0], target[1] - o.position[1]) > 0.09 for o in objects[1:])
+        if far and free:
+            return target
+    raise SceneError(
+        f"no place for a target {config.least_move_m} m from the object within x {config.object_x_m}, "
+        f"y {config.object_y_m}; widen the ranges or lower least_move_m"
+    )
+
+
+def _draw_cameras(config: SceneConfig, rng: np.random.Generator, split: str) -> list[CameraSpec]:
+    cameras = []
+    for camera in CAMERAS.values():
+        if camera.on_hand:
+            cameras.append(camera)
+            continue
+        if split == "train":
+            size = rng.uniform(0, config.camera_jitter_deg)
+        else:
+            size = rng.uniform(config.camera_jitter_deg, config.held_out_camera_jitter_deg)
+        angle, around = np.deg2rad(size), rng.uniform(0, 2 * np.pi)
+        offset = np.array(camera.position) - np.array(camera.look_at)
+        azimuth, tilt = angle * np.cos(around), angle * np.sin(around)
+        radius, heading = np.hypot(offset[0], offset[1]), np.arctan2(offset[1], offset[0]) + azimuth
+        elevation = np.arctan2(offset[2], radius) + tilt
+        distance = float(np.linalg.norm(offset))
+        turned = distance * np.array(
+            [np.cos(elevation) * np.cos(heading), np.cos(elevation) * np.sin(heading), np.sin(elevation)]
+        )
+        cameras.append(
+            CameraSpec(
+                name=camera.name,
+                position=_triple(np.array(camera.look_at) + turned),
+                look_at=camera.look_at,
+                fovy_deg=camera.fovy_deg,
+            )
+        )
+    return cameras
+
+
+def _triple(array: np.ndarray) -> tuple[float, float, float]:
+    return (float(array[0]), float(array[1]), float(array[2]))
+
+
+@dataclass(kw_only=True, slots=True)
+class Primitive:
+    """A convex piece of an object, in the object's frame; both engines build these."""
+
+    kind: str  # box | cylinder
+    size: tuple[float, float, float]  # half extents; for a cylinder: radius, radius, half height
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw_rad: float = 0.0
+
+
+def primitives_of(item: ObjectSpec) -> list[Primitive]:
+    """The convex pieces of an object."""
+    w, h = item.half_width_m, item.half_height_m
+    if item.shape == "cube":
+        return [Primitive(kind="box", size=(w, w, h))]
+    if item.shape == "cylinder":
+        return [Primitive(kind="cylinder", size=(w, w, h))]
+    if item.shape == "hexagon":  # three boxes, each giving two of the six faces
+        side = w / np.sqrt(3)
+        return [
+            Primitive(kind="box", size=(w, float(side), h), yaw_rad=float(k * np.pi / 3)) for k in range(3)
+        ]
+    if item.shape in ("cup", "bowl"):  # a floor and a ring of staves
+        wall, floor, staves = 0.003, 0.003, 10
+        pieces = [Primitive(kind="cylinder", size=(w - wall, w - wall, floor), position=(0, 0, floor - h))]
+        for k in range(staves):
+            angle = 2 * np.pi * k / staves
+            radius = w - wall
+            pieces.append(
+                Primitive(
+                    kind="box",
+                    size=(wall, float(radius * np.tan(np.pi / staves) + wall), h),
+                    position=(float(radius * np.cos(angle)), float(radius * np.sin(angle)), 0.0),
+                    yaw_rad=float(angle),
+                )
+            )
+        return pieces
+    raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
