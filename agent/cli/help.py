@@ -1,0 +1,210 @@
+"""The pages that teach: `forearm` alone and `forearm <command> --help`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import os
+import sys
+import textwrap
+import typing
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, Leaf, config_folder
+
+CHAPTERS = {
+    "Use it": ("demo", "plan", "goal", "evaluate", "imagine"),
+    "Your logs": ("collect", "convert", "inspect"),
+    "Learn": ("pretrain", "train"),
+    "Your machine and arm": ("doctor", "calibrate"),
+}
+UNITS = {
+    "m": "metres", "mm": "millimetres", "s": "seconds", "ms": "milliseconds", "hz": "per second", "px": "pixels",
+    "rad": "radians", "deg": "degrees", "n": "newtons", "kg": "kilograms", "mb": "megabytes", "gb": "gigabytes",
+    "steps": "model steps", "minutes": "minutes", "hours": "hours",
+}  # fmt: skip
+FIRST_STEPS = (
+    "forearm demo                                 plan to a goal image with the shipped model",
+    "forearm collect episodes=50 out=my_logs      record episodes in simulation",
+    "forearm train data=my_logs                   post-train the world model on them",
+)
+
+
+def overview() -> str:
+    lines = [
+        bold("forearm")
+        + ": foresight for robot arms.  Show it a goal picture; it imagines what its actions would",
+        "lead to and drives the arm there.",
+        "",
+        "  forearm <command> [key=value ...]          forearm <command> --help explains a command",
+        "",
+        *(f"  {line}" for line in FIRST_STEPS),
+    ]
+    for chapter, names in CHAPTERS.items():
+        lines += ["", bold(chapter)]
+        lines += [f"  {name:<10} {purpose(name)}" for name in names if purpose(name)]
+    lines += [
+        "",
+        "Options: -v shows the log, -m runs every combination of key=a,b, --cfg prints the configuration.",
+    ]
+    return "\n".join(lines)
+
+
+def purpose(name: str) -> str:
+    """The first line of the command's Config docstring, without importing the command."""
+    spec = find_spec("agent.cli.commands")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    assert name in COMMANDS
+    path = Path(next(iter(spec.submodule_search_locations))) / f"{name}.py"
+    if not path.exists():
+        return ""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Config":
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    return ""
+
+
+def command_page(command: Command, extra: Path | None = None) -> str:
+    lines = [bold(f"forearm {command.name}") + f": {inspect.getdoc(command.Config) or ''}", ""]
+    lines += [f"  {example}" for example in command.examples]
+    if command.groups:
+        lines += ["", bold("Choices") + " (group=choice; * is the default)"]
+        wide = max(len(g) for g in command.groups)
+        for group, default in command.groups.items():
+            named = [f"*{c}" if c == default else c for c in command.choices(group, extra)]
+            lines += _wrapped(f"  {group:<{wide}}  ", "  ".join(named))
+    lines += ["", bold("Values") + " (key=value)"]
+    lines += _rows(_values(command))
+    run_keys = {k: v for k, v in RUN_KEYS.items() if k not in command.own_run_keys}
+    if not command.resumes:
+        run_keys.pop("resume", None)
+    if command.keeps_run:
+        lines += ["", bold("Every run")]
+        lines += _rows([(key, text) for key, text in run_keys.items()])
+    return "\n".join(lines)
+
+
+def _values(command: Command) -> list[tuple[str, str]]:
+    given = _yaml_values(command)
+    rows = []
+    for key, leaf in command.leaves.items():
+        default, _ = given.pop(key, (leaf.default, ""))
+        rows.append((f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf)))
+    # What stands in a chosen YAML alone, under a group without a dataclass: its comment is its sentence.
+    mappings = tuple(f"{k}." for k in command.leaves)
+    rows += [
+        (f"{k}={_shown(v)}", text) for k, (v, text) in given.items() if not k.startswith(mappings) or text
+    ]
+    return rows
+
+
+def _sentence(leaf: Leaf) -> str:
+    text = field_sentences(leaf.owner).get(leaf.field, "")
+    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
+        text = f"{text} One of: {', '.join(m.name for m in leaf.hint)}."
+    unit = unit_of(leaf.field)
+    if unit and unit.rstrip("s") not in text.lower():
+        text = f"{text} [{unit}]"
+    return text.strip()
+
+
+def unit_of(name: str) -> str:
+    last = name.rsplit("_", 1)[-1] if "_" in name else ""
+    return UNITS.get(last, "")
+
+
+def field_sentences(schema: type) -> dict[str, str]:
+    """The string under each field of a dataclass."""
+    found: dict[str, str] = {}
+    for base in reversed(schema.__mro__[:-1]):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError):
+            continue
+        body = typing.cast(ast.ClassDef, tree.body[0]).body
+        for node, after in itertools.pairwise(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                text = after.value.value if _is_text(after) else ""
+                found[node.target.id] = " ".join(text.split())
+    return found
+
+
+def _is_text(node: ast.stmt) -> typing.TypeGuard[Any]:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _yaml_values(command: Command) -> dict[str, tuple[Any, str]]:
+    """Dotted key -> (value, comment) from the command's YAML files as they stand by default."""
+    found: dict[str, tuple[Any, str]] = {}
+    for group, choice in command.groups.items():
+        path = config_folder() / group / f"{choice}.yaml"
+        if path.exists():
+            found |= _flat_yaml(path, prefix=group.replace("/", ".") + ".")
+    path = config_folder() / f"{command.name}.yaml"
+    if path.exists():
+        found |= _flat_yaml(path, prefix="")
+    return found
+
+
+def _flat_yaml(path: Path, prefix: str) -> dict[str, tuple[Any, str]]:
+    text = path.read_text(encoding="utf-8")
+    comments = {}
+    for line in text.splitlines():
+        code, mark, comment = line.partition("  #")
+        if mark and ":" in code:
+            comments[code.split(":")[0].strip()] = comment.strip()
+    found: dict[str, tuple[Any, str]] = {}
+
+    def walk(node: dict[str, Any], at: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value, f"{at}{key}.")
+            else:
+                found[f"{at}{key}"] = (value, comments.get(str(key), ""))
+
+    content = yaml.safe_load(text) or {}
+    walk({k: v for k, v in content.items() if k not in ("defaults", "hydra")}, prefix)
+    return found
+
+
+def _shown(value: Any) -> str:
+    import dataclasses
+
+    if value is dataclasses.MISSING:
+        return "..."
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_shown(v) for v in value) + "]"
+    if value is None or value == {}:
+        return "null" if value is None else "{}"
+    return str(value)
+
+
+def _rows(pairs: list[tuple[str, str]]) -> list[str]:
+    wide = min(34, max((len(k) for k, _ in pairs), default=0))
+    return [line for key, text in pairs for line in _wrapped(f"  {key:<{wide}}  ", text)]
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    width = int(os.environ.get("COLUMNS", 0)) or 110
+    return textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    ) or [head.rstrip()]
+
+
+def bold(text: str) -> str:
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text

@@ -1,0 +1,76 @@
+"""Ctrl-C ends a command within two seconds, also while a library is busy and Python cannot run a handler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+GRACE_S = 1.5  # for the command to save; what is left of two seconds is for ending
+
+
+class Watch:
+    """While open, SIGINT and SIGTERM raise KeyboardInterrupt, and a thread ends the process if that is not enough.
+
+    The signal's number reaches the thread through a socket (signal.set_wakeup_fd), which needs no Python code in
+    the main thread.  `stopped` is called once, by whoever comes first.
+    """
+
+    def __init__(self, stopped: Callable[[], None]) -> None:
+        self._stopped = stopped
+        self._once = threading.Lock()
+        self._main = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Watch:
+        if self._main:
+            self._read, self._write = socket.socketpair()
+            self._write.setblocking(False)
+            self._fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+            self._handlers = {s: signal.signal(s, self._raise) for s in (signal.SIGINT, signal.SIGTERM)}
+            threading.Thread(target=self._wait, name="ctrl-c", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._fd)
+            self._write.close()
+
+    def finish(self) -> None:
+        """Say that the command was stopped, once."""
+        if self._once.acquire(blocking=False):
+            self._stopped()
+
+    @staticmethod
+    def _raise(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def _wait(self) -> None:
+        while True:
+            try:
+                numbers = self._read.recv(16)
+            except OSError:
+                return
+            if not numbers:
+                return
+            if set(numbers) & {signal.SIGINT, signal.SIGTERM}:
+                break
+        time.sleep(GRACE_S)  # a process that ends in time takes this thread with it
+        with contextlib.suppress(Exception):
+            self.finish()
+        _end_children()
+        os._exit(130)
+
+
+def _end_children() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
