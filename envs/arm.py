@@ -57,7 +57,11 @@ class Outcome:
 
 
 class Driver(Protocol):
-    """A machine that goes where it is told.  Only `GuardedArm` may call it."""
+    """A machine that goes where it is told.  Only `GuardedArm` may call it.
+
+    Its observations' `commanded` is the pose it was last told to go to; after `hold` that is the measured position
+    and rotation with the gripper as it was commanded.  `hold` may be called from any thread at any moment.
+    """
 
     period_s: float
     joint_low: np.ndarray  # [7] rad
@@ -67,6 +71,10 @@ class Driver(Protocol):
     def cameras(self) -> Mapping[str, Camera]: ...
 
     def observe(self) -> Observation: ...
+
+    def state(self) -> Observation:
+        """What `observe` returns, without the frames: cheap.  The guard reads it before every action."""
+        ...
 
     def joints_for(self, pose: np.ndarray) -> np.ndarray | None:
         """Joints [7] that reach `pose` from here, or None where there are none."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.types import Camera, Observation
 
-from .arm import ArmError, Driver, Limits, Outcome, Refused, Simulated
+from .arm import ArmError, Driver, Limits, Outcome, Refused
 from .envelope import check_action, check_limits, safe_pose
 
 REANCHOR_M = 0.02
@@ -32,13 +32,12 @@ class GuardedArm:
         self.limits = limits or Limits()
         check_limits(self.limits)
         self.period_s = driver.period_s
-        self.truth = Truth(driver, self) if _is_simulated(driver) else None
+        self.truth = Truth(driver) if _is_simulated(driver) else None
         self.__driver = driver
         self._read = getattr(driver, "state", driver.observe)  # a cheap state where the driver offers one
         self._watchdog_s = watchdog_s or (None if self.truth else 3 * driver.period_s)
         self._timer: threading.Timer | None = None
         self._lock = threading.RLock()
-        self._commanded: np.ndarray | None = None  # None: whatever is measured next
         self._moving = False
         self._stopped = self._closed = False
 
@@ -49,10 +48,7 @@ class GuardedArm:
 
     def observe(self) -> Observation:
         self._require_open()
-        observation = self.__driver.observe()
-        if self._commanded is not None:
-            observation.commanded = self._commanded.copy()
-        return observation
+        return self.__driver.observe()
 
     def act(self, action: np.ndarray, *, blocking: bool = True) -> Outcome:
         with self._lock:
@@ -78,7 +74,7 @@ class GuardedArm:
                     self._hold()
                 raise
             outcome.notes = notes + outcome.notes
-            self._commanded, self._moving = outcome.commanded.copy(), not blocking
+            self._moving = not blocking
             try:
                 self.__driver.go(outcome.commanded, duration_s=self.period_s, blocking=blocking)
             except BaseException:
@@ -97,7 +93,7 @@ class GuardedArm:
             self._require_open()
             self._cancel_watchdog()
             observation = self.__driver.reset(seed=seed, options=options)
-            self._commanded, self._moving, self._stopped = observation.commanded.copy(), False, False
+            self._moving = self._stopped = False
             return observation
 
     def stop(self) -> None:
@@ -125,13 +121,14 @@ class GuardedArm:
             raise Refused(
                 f"the arm reports the pose {measured}, which is not 7 finite numbers. The arm holds"
             )
-        if self._commanded is None:
+        commanded = np.asarray(state.commanded, np.float64)
+        if not np.isfinite(commanded).all():  # a driver that was never told anything
             return measured.copy(), []
-        away = float(np.linalg.norm(measured[:3] - self._commanded[:3]))
+        away = float(np.linalg.norm(measured[:3] - commanded[:3]))
         if away <= REANCHOR_M:
-            return self._commanded, []
+            return commanded.copy(), []
         # The gripper stays as commanded: taking the measured one would let go of what it squeezes.
-        anchor = np.concatenate([measured[:6], self._commanded[6:]])
+        anchor = np.concatenate([measured[:6], commanded[6:]])
         return anchor, [f"re-anchored: the tool is {away * 1000:.0f} mm from where it was sent"]
 
     def _too_late(self) -> None:
@@ -140,9 +137,6 @@ class GuardedArm:
 
     def _hold(self) -> None:
         self.__driver.hold()
-        if self._commanded is not None:
-            # The next action starts from where the arm is, the gripper as it was commanded.
-            self._commanded = np.concatenate([self._read().pose[:6], self._commanded[6:]])
         self._moving = False
 
     def _cancel_watchdog(self) -> None:
@@ -156,18 +150,18 @@ class GuardedArm:
 
 
 class Truth:
-    """What a simulator knows: for judges, experts and ceilings, never an input of the agent.
+    """What a simulator knows: for judges, experts and ceilings, never an input of the agent."""
 
-    `save` and `restore` hold the guard's state too: an action after `restore` does what it did after `save`.
-    """
-
-    def __init__(self, driver: Any, arm: GuardedArm) -> None:
+    def __init__(self, driver: Any) -> None:
         self._driver: Any = driver
-        self._arm = arm
 
     @property
     def scene(self) -> Any:
         return self._driver.scene
+
+    @property
+    def scene_config(self) -> Any:
+        return self._driver.scene_config
 
     def object_poses(self) -> dict[str, np.ndarray]:
         return self._driver.object_poses()
@@ -175,23 +169,15 @@ class Truth:
     def touching(self) -> set[str]:
         return self._driver.touching()
 
+    def save(self) -> Any:
+        return self._driver.save()
+
+    def restore(self, state: Any) -> None:
+        self._driver.restore(state)
+
     def portrait(self, *args: Any, **kwargs: Any) -> np.ndarray:
         return self._driver.portrait(*args, **kwargs)
 
-    def save(self) -> Any:
-        commanded = self._arm._commanded
-        return self._driver.save(), None if commanded is None else commanded.copy(), self._arm._stopped
-
-    def restore(self, state: Any) -> None:
-        driver_state, commanded, stopped = state
-        self._driver.restore(driver_state)
-        self._arm._commanded = None if commanded is None else commanded.copy()
-        self._arm._stopped, self._arm._moving = stopped, False
-
 
 def _is_simulated(driver: Any) -> bool:
-    return all(
-        hasattr(driver, name)
-        for name in Simulated.__dict__
-        if not name.startswith("_") and name != "portrait"
-    )
+    return all(hasattr(driver, name) for name in ("object_poses", "touching", "save", "restore"))

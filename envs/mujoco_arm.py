@@ -65,14 +65,18 @@ class MujocoDriver:
 
     def observe(self) -> Observation:
         assert self._views is not None
-        frames = self._views.render(self.data)
+        observation = self.state()
+        observation.frames = self._views.render(self.data)
+        observation.frame_times_s = dict.fromkeys(observation.frames, observation.time_s)
+        return observation
+
+    def state(self) -> Observation:
         return Observation(
-            frames=frames,
+            frames={},
             pose=self._measured_pose(),
             commanded=self._commanded.copy(),
             joints=self.data.qpos[self._arm].copy(),
             time_s=float(self.data.time),
-            frame_times_s=dict.fromkeys(frames, float(self.data.time)),
             gripper_force_n=float(abs(self.data.actuator_force[7])),
         )
 
