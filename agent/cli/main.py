@@ -187,6 +187,9 @@ def execute(command: Command, config: Any, run: Run, *, again: str, verbose: boo
             status = report(error, verbose=verbose, log=run.dir / "log.txt" if run.keeps else None)
             run.save("failed", f"{type(error).__name__}: {error}")
         else:
+            if status == STOPPED:  # the command itself ended early and well
+                watch.finish()
+                return STOPPED
             run.save("done" if status == 0 else "failed")
     if run.keeps:
         print(f"run      {run.dir}\nresults  {run.dir / 'results.json'}", flush=True)

@@ -29,7 +29,7 @@ class Job:
 
         command = Command(self.command)
         hydra_config = HydraConfig.get()
-        overrides = [str(o) for o in hydra_config.overrides.task]
+        overrides = [_as_typed(str(o)) for o in hydra_config.overrides.task]
         folder = Path(hydra_config.runtime.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -44,6 +44,13 @@ class Job:
         if status == 130:
             raise KeyboardInterrupt
         return status
+
+
+def _as_typed(override: str) -> str:
+    """Undo what `schemas.prepare` did for Hydra's grammar."""
+    key, _, value = override.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] == "'"
+    return f"{key.removesuffix('_')}={value[1:-1] if quoted else value}"
 
 
 def sweep(command: Command, words: list[str], *, extra: Path | None, verbose: bool) -> int:
