@@ -11,7 +11,7 @@ import numpy as np
 
 from data.types import Camera, Observation
 
-from .controller import InverseKinematics
+from .controller import InverseKinematics, rotation_vector
 from .mujoco_cameras import Cameras, Portrait
 from .mujoco_world import TIMESTEP_S, build_model
 from .panda import FINGER_OPEN_M, HOME_JOINTS, JOINT_HIGH, JOINT_LOW
@@ -180,8 +180,6 @@ class MujocoDriver:
 
 
 def _turn_between(start: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    from .controller import rotation_vector
-
     return rotation_vector(rotation_from_pose(goal) @ rotation_from_pose(start).T)
 
 

@@ -94,7 +94,7 @@ CAMERAS: dict[str, CameraSpec] = {
         name="exterior_right", position=(0.20, -0.66, 0.58), look_at=(0.50, 0.0, 0.09), fovy_deg=42.0
     ),
     "wrist": CameraSpec(
-        name="wrist", position=(0.075, 0.0, 0.02), look_at=(0.0, 0.0, 0.125), fovy_deg=78.0, on_hand=True
+        name="wrist", position=(0.085, 0.0, 0.055), look_at=(0.03, 0.0, 0.18), fovy_deg=88.0, on_hand=True
     ),
 }
 

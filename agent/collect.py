@@ -1,0 +1,181 @@
+"""Record episodes: an arm, a hand, a writer.  Many processes; the same episodes whatever their number."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .hands import OBJECT, Proportions, draw_hand
+
+LIFTED_M = 0.05
+
+
+@dataclass(kw_only=True)
+class CollectSettings:
+    """What to record; the same settings and seed give the same episodes."""
+
+    steps: int = 36
+    """Model steps in an episode."""
+    engine: str = "mujoco"
+    """mujoco or pybullet."""
+    split: str = "train"
+    """train or held_out."""
+    image_size_px: int = 128
+    """Height and width of the recorded frames."""
+    cameras: tuple[str, ...] = ("exterior_left", "wrist")
+    """Cameras to record."""
+    period_s: float = 0.2
+    """Duration of a model step."""
+    proportions: Proportions = field(default_factory=Proportions)
+    """How much of what."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What an episode held."""
+
+    seed: int
+    kind: str
+    contact: bool
+    lifted: bool
+    placed: bool
+
+
+def episode_uuid(settings: CollectSettings, seed: int) -> str:
+    return f"sim-{settings.engine}-{settings.split}-{seed:08d}"
+
+
+def collect(
+    out: Path,
+    *,
+    episodes: int,
+    workers: int = 2,
+    seed: int = 0,
+    settings: CollectSettings | None = None,
+    progress: Callable[[int, int, list[Tally]], None] | None = None,
+) -> list[Tally]:
+    """Record the episodes of seeds `seed` .. `seed + episodes - 1` that are not in `out` yet."""
+    settings = settings or CollectSettings()
+    out.mkdir(parents=True, exist_ok=True)
+    there = recorded(out)
+    wanted = [s for s in range(seed, seed + episodes) if episode_uuid(settings, s) not in there]
+    tallies: list[Tally] = []
+    for tally in _record_all(out, wanted, workers, settings):
+        tallies.append(tally)
+        if progress is not None:
+            progress(len(there) + len(tallies), episodes, tallies)
+    return tallies
+
+
+def recorded(out: Path) -> set[str]:
+    """The uuids of the complete episodes below a folder: metadata is written last."""
+    return {
+        path.stem.removeprefix("metadata_") for path in out.rglob("metadata_*.json") if "/." not in str(path)
+    }
+
+
+def _record_all(out: Path, seeds: list[int], workers: int, settings: CollectSettings) -> Iterator[Tally]:
+    if workers <= 1 or len(seeds) <= 1:
+        for one in seeds:
+            yield record_episode(out, one, settings)
+        return
+    context = multiprocessing.get_context("spawn")  # OpenGL and video libraries do not survive a fork
+    with context.Pool(workers, initializer=_one_thread) as pool:
+        jobs = ((out, one, settings) for one in seeds)
+        yield from pool.imap_unordered(_record_job, jobs, chunksize=1)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _record_job(job: tuple[Path, int, CollectSettings]) -> Tally:
+    return record_episode(*job)
+
+
+_worlds: dict[str, object] = {}  # one per process: building the engine costs more than an episode
+
+
+def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
+    """Act one episode and write it in DROID's layout."""
+    from data.writers.droid import DroidWriter
+    from envs import make_arm
+
+    key = (
+        f"{settings.engine}-{settings.split}-{settings.image_size_px}-{settings.cameras}-{settings.period_s}"
+    )
+    if key not in _worlds:
+        _worlds[key] = make_arm(
+            settings.engine,
+            split=settings.split,
+            cameras=settings.cameras,
+            width=settings.image_size_px,
+            height=settings.image_size_px,
+            period_s=settings.period_s,
+        )
+    arm, driver = _worlds[key]  # type: ignore[misc]
+    rng = np.random.default_rng([seed, 4242])
+    observation = arm.reset(seed=seed)
+    kind, hand = draw_hand(settings.proportions, driver.scene, driver.scene_config, rng)
+    resting = driver.scene.object(OBJECT).half_height_m
+    start_xy = driver.object_poses()[OBJECT][:2].copy()
+    contact = lifted = placed = False
+    with DroidWriter(
+        out,
+        lab="SIM",
+        task=kind,
+        cameras=list(arm.cameras.values()),
+        hz=1.0 / settings.period_s,
+        uuid=episode_uuid(settings, seed),
+        scene_id=seed,
+        start_s=1_700_000_000.0 + seed * 60.0,
+    ) as writer:
+        for step in range(settings.steps):
+            objects = driver.object_poses()
+            if step + 1 < settings.steps:
+                outcome = arm.act(hand.act(observation.pose, observation.commanded, objects))
+                commanded = outcome.commanded
+            else:
+                commanded = observation.commanded
+            writer.add(observation, commanded, objects=objects)
+            observation = arm.observe()
+            contact |= OBJECT in driver.touching()
+            height = float(objects[OBJECT][2]) - resting
+            lifted |= height > LIFTED_M
+            moved = float(np.linalg.norm(objects[OBJECT][:2] - start_xy)) > 0.05
+            placed |= lifted and moved and height < 0.01 and OBJECT not in driver.touching()
+        tally = Tally(seed=seed, kind=kind, contact=contact, lifted=lifted, placed=placed)
+        writer.finish(success=placed, extra_meta={"tally": asdict(tally), "scene": asdict(driver.scene)})
+    return tally
+
+
+def free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path if path.exists() else path.parent).free
+
+
+def summary(tallies: list[Tally], seconds: float) -> str:
+    """One sentence for people."""
+    count = max(1, len(tallies))
+    share = {name: sum(getattr(t, name) for t in tallies) / count for name in ("contact", "lifted", "placed")}
+    return (
+        f"{len(tallies)} episodes in {seconds:.0f} s ({len(tallies) / max(seconds, 1e-9):.1f}/s): "
+        f"{share['contact']:.0%} touch an object, {share['lifted']:.0%} lift it, {share['placed']:.0%} place it"
+    )
+
+
+def default_workers() -> int:
+    return max(1, min(16, os.cpu_count() or 1))
+
+
+def timed(call: Callable[[], list[Tally]]) -> tuple[list[Tally], float]:
+    start = time.monotonic()
+    return call(), time.monotonic() - start
