@@ -21,7 +21,7 @@ LIFTED_M = 0.05
 class CollectSettings:
     """What to record; the same settings and seed give the same episodes."""
 
-    steps: int = 36
+    steps: int = 40
     """Model steps in an episode."""
     engine: str = "mujoco"
     """mujoco or pybullet."""

@@ -37,9 +37,9 @@ class Proportions:
     """Aimless moves anywhere."""
     drill: float = 0.04
     """Opening and closing while hardly moving."""
-    noise_m: tuple[float, ...] = field(default_factory=lambda: (0.0, 0.004, 0.010, 0.020))
+    noise_m: tuple[float, ...] = field(default_factory=lambda: (0.0, 0.004, 0.008, 0.015))
     """Deviations of the noise on scripted steps; one is drawn per episode."""
-    interruptions: float = 0.06
+    interruptions: float = 0.035
     """Chance per step that a scripted hand is taken somewhere else for some steps."""
 
 
