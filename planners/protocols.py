@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,7 +30,10 @@ class Proposes(Protocol):
     """Suggests action sequences worth a look: Mode 1, the last plan shifted, a remembered plan."""
 
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
-        """[B, count, H, A]; the first is the proposer's best guess without noise."""
+        """[B, count, H, A]; the first is the proposer's best guess without noise.
+
+        Draw noise of one problem's shape and use it for all, so that a problem is planned as it would be alone.
+        """
         ...
 
 
@@ -49,7 +53,9 @@ class Plan:
     energy: Tensor  # [B]
     imagined: Imagined  # K = 1
     terms: dict[str, Tensor]  # [B] each, at the plan
-    history: list[dict[str, float]] = field(default_factory=list)  # per iteration: best, mean, elite, each term
+    history: list[dict[str, float]] = field(
+        default_factory=list
+    )  # per iteration: best, mean, elite, term/<name>
     clouds: list[dict[str, Tensor]] = field(default_factory=list)  # kept on request: actions, energies, poses
     milliseconds: dict[str, float] = field(default_factory=dict)  # imagine, score, search, total
     finished: bool = True  # False: the budget ended it
@@ -66,6 +72,6 @@ class Planner(Protocol):
         *,
         proposers: tuple[Proposes, ...] = (),
         budget: Budget | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,  # one for all problems, or one each
         keep_clouds: bool = False,
     ) -> Plan: ...

@@ -1,0 +1,138 @@
+"""A belief about good actions: a Gaussian per step and axis, and a probability per gripper plan.
+
+Letters: B problems, K candidates, E elites, H horizon, A action size, S smooth axes, P gripper plans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from planners.actions import ActionSpace
+from planners.search import Search
+
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(kw_only=True, slots=True)
+class Belief:
+    """What the search believes; `centre` holds the axes that are not searched too."""
+
+    space: ActionSpace
+    centre: Tensor  # [B, H, A], the smooth axes are the mean
+    std: Tensor  # [B, H, S]
+    low: Tensor  # [B, H, S]
+    high: Tensor  # [B, H, S]
+    plans: Tensor | None  # [B, P] probabilities; None: the gripper is not a switch
+    table: Tensor | None  # [P, H] closedness targets
+
+    @staticmethod
+    def around(
+        search: Search, centre: Tensor, *, spread: float, trust: float = 1.0, patience: float | None = None
+    ) -> Belief:
+        """A belief around actions [B, H, A].
+
+        Args:
+            spread: first deviation as a share of half the box.
+            trust: the box around the centre that is searched, as a share of half the box; 1 or more: all of it.
+            patience: how many steps a gripper plan may differ from the centre's before it is improbable;
+                None: all plans are equally probable.
+        """
+        space = search.space
+        low, high = (space.take(edge) for edge in space.box(centre))
+        mean, half = space.take(centre), (high - low) / 2
+        if trust < 1.0:
+            low, high = torch.maximum(low, mean - trust * half), torch.minimum(high, mean + trust * half)
+        std = (spread * half).expand_as(mean).clone()
+        plans = table = None
+        if space.switched:
+            table = space.gripper_plans(search.horizon, centre)
+            if patience is None:
+                plans = table.new_full((len(centre), len(table)), 1.0 / len(table))
+            else:
+                wanted = space.targets(centre[:, None], search.memory)  # [B, 1, H]
+                differ = (wanted - table).abs().sum(-1)  # [B, P]
+                plans = torch.softmax(-differ / max(patience, 1e-3), -1)
+        return Belief(
+            space=space, centre=centre, std=std, low=low.expand_as(mean), high=high.expand_as(mean),
+            plans=plans, table=table,
+        )  # fmt: skip
+
+    def sample(self, search: Search, count: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Candidates [B, K, H, A] and their gripper plans [B, K]; the first is the mean with its likeliest plan.
+
+        `noise` [B, K, H, S] may be coloured; None draws white noise.
+        """
+        if noise is None:
+            noise = search.normal(count, *self.std.shape[1:])
+        mean = self.space.take(self.centre)
+        values = torch.addcmul(mean[:, None], noise, self.std[:, None])
+        values[:, 0] = mean
+        values = torch.minimum(torch.maximum(values, self.low[:, None]), self.high[:, None])
+        actions = self.space.put(self.centre[:, None].expand(-1, count, -1, -1), values)
+        if self.plans is None or self.table is None:
+            return actions, None
+        # A golden-ratio sequence: any first part of the candidates covers the plans by their probability.
+        turn = torch.arange(count, device=noise.device, dtype=torch.float64) * GOLDEN
+        turn = torch.remainder(turn + search.uniform(1).double(), 1.0).to(noise.dtype)  # [B, K]
+        chosen = torch.searchsorted(self.plans.cumsum(1), turn.contiguous()).clamp(max=len(self.table) - 1)
+        chosen[:, 0] = self.plans.argmax(1)
+        return self.space.with_targets(actions, self.table[chosen], search.memory), chosen
+
+    def fit(
+        self,
+        actions: Tensor,
+        plans: Tensor | None,
+        weights: Tensor | None = None,
+        *,
+        momentum: float = 0.0,
+        std_momentum: float = 0.0,
+        smallest: float = 0.0,
+        doubt: float = 0.0,
+    ) -> None:
+        """Move towards elites [B, E, H, A] with plans [B, E] and weights [B, E] (None: all alike).
+
+        `smallest` is the least deviation as a share of half the box; `doubt` is the probability that is always
+        shared by all gripper plans.
+        """
+        values = self.space.take(actions)
+        if weights is None:
+            mean = values.mean(1)
+            variance = (values - mean[:, None]).square().mean(1)
+        else:
+            share = weights[..., None, None]
+            mean = (share * values).sum(1)
+            variance = (share * (values - mean[:, None]).square()).sum(1)
+        old = self.space.take(self.centre)
+        mean = torch.lerp(mean, old, momentum)
+        half = (self.high - self.low) / 2
+        std = torch.lerp(variance.sqrt(), self.std, std_momentum)
+        self.std = torch.maximum(std, smallest * half)
+        self.centre = self.space.put(self.centre, torch.minimum(torch.maximum(mean, self.low), self.high))
+        if self.plans is not None and plans is not None and self.table is not None:
+            count = len(self.table)
+            each = (
+                weights
+                if weights is not None
+                else torch.full_like(plans, 1, dtype=mean.dtype) / plans.shape[1]
+            )
+            found = torch.zeros_like(self.plans).scatter_add_(1, plans, each)
+            self.plans = torch.lerp(
+                torch.lerp(found, self.plans, momentum), found.new_full((), 1 / count), doubt
+            )
+
+    def mean_actions(self, search: Search) -> Tensor:
+        """The mean with its likeliest gripper plan [B, H, A]."""
+        if self.plans is None or self.table is None:
+            return self.centre
+        targets = self.table[self.plans.argmax(1)][:, None]
+        return self.space.with_targets(self.centre[:, None].clone(), targets, search.memory)[:, 0]
+
+
+def elites_of(energies: Tensor, count: int, *values: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
+    """The lowest `count` energies [B, E] and what belongs to them, [B, E, ...] each."""
+    best, index = energies.topk(min(count, energies.shape[1]), 1, largest=False)
+    rows = torch.arange(len(energies), device=energies.device)[:, None]
+    return best, [None if value is None else value[rows, index] for value in values]

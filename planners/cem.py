@@ -1,0 +1,113 @@
+"""The cross-entropy method: draw, keep the best, draw again around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from data.types import Memory
+from planners.actions import ActionSpace
+from planners.belief import Belief, elites_of
+from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.search import Pruning, Search
+
+
+@dataclass(kw_only=True)
+class CEM:
+    """Returns the best candidate seen; proposals and the mean are candidates too."""
+
+    space: ActionSpace = field(default_factory=ActionSpace)
+    """What may be searched."""
+    horizon: int = 4
+    """Model steps that a plan looks ahead."""
+    candidates: int = 256
+    """Action sequences per iteration."""
+    iterations: int = 6
+    """Rounds of drawing and keeping."""
+    elites: int = 24
+    """Candidates that the next round is drawn around."""
+    spread: float = 0.5
+    """First deviation, as a share of half the box."""
+    momentum: float = 0.1
+    """Share of the old mean and deviation that is kept."""
+    smallest: float = 0.005
+    """Least deviation, as a share of half the box."""
+    pruning: Pruning | None = None
+    """Drop candidates after their first steps; none: imagine all to the end."""
+
+    def plan(
+        self,
+        memory: Memory,
+        model: Imagines,
+        energy: Energy,
+        *,
+        proposers: tuple[Proposes, ...] = (),
+        budget: Budget | None = None,
+        seed: int | Sequence[int] = 0,
+        keep_clouds: bool = False,
+    ) -> Plan:
+        search = Search(
+            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
+            seed=seed, keep_clouds=keep_clouds, pruning=self.pruning,
+        )  # fmt: skip
+        centre = self.space.hold(memory, self.horizon)
+        proposals = search.proposals(proposers)
+        if proposals is not None:
+            search.stage = "proposal"
+            search.evaluate(proposals)
+            assert search.best is not None
+            centre = search.best.actions
+        search.stage = "cem"
+        belief = Belief.around(search, centre, spread=self.spread)
+        search.info["elites"], _ = explore(
+            search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
+            momentum=self.momentum, smallest=self.smallest,
+        )  # fmt: skip
+        return search.finish()
+
+
+def explore(
+    search: Search,
+    belief: Belief,
+    *,
+    iterations: int,
+    candidates: int,
+    elites: int,
+    momentum: float,
+    smallest: float,
+    keep: int = 0,
+    fewer: float = 1.0,
+    doubt: float = 0.02,
+    noise: Callable[[int], Tensor] | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Rounds of CEM that move the belief; returns the last elites [B, E, H, A] and their energies [B, E].
+
+    Args:
+        keep: elites of a round that compete again in the next one, without being imagined again.
+        fewer: each round draws this share of the candidates of the one before (at least twice the elites).
+        doubt: probability that is always shared by all gripper plans.
+        noise: draws standard noise [B, count, H, S]; None: white.
+    """
+    best = scores = best_plans = None
+    for round_ in range(iterations):
+        count = max(min(candidates, 2 * elites), round(candidates * fewer**round_))
+        actions, plans = belief.sample(search, count, None if noise is None else noise(count))
+        energies = search.evaluate(actions)
+        if energies is None:
+            break
+        pool = energies
+        if keep and best is not None and scores is not None:
+            actions, pool = torch.cat([best[:, :keep], actions], 1), torch.cat([scores[:, :keep], pool], 1)
+            plans = (
+                None if plans is None or best_plans is None else torch.cat([best_plans[:, :keep], plans], 1)
+            )
+        scores, (best, best_plans) = elites_of(pool, elites, actions, plans)
+        assert best is not None
+        search.note_iteration(energies, scores)
+        if search.over:
+            break
+        belief.fit(best, best_plans, momentum=momentum, std_momentum=momentum, smallest=smallest, doubt=doubt)
+    return best, scores

@@ -1,0 +1,112 @@
+"""The planner that we recommend: proposals, CEM around the best of them, Adam on the best few.
+
+It stays in a trust region around the proposal, because a search is only as wise as its energy, and returns the
+best that it saw.  The proposal itself is always a candidate: under the energy the plan is never worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from data.types import Memory
+from planners.actions import ActionSpace
+from planners.belief import Belief, elites_of
+from planners.cem import explore
+from planners.gradient import descend
+from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.search import Pruning, Search
+
+
+@dataclass(kw_only=True)
+class Seeded:
+    """Proposals -> CEM -> Adam.  Without a proposer it starts from holding still and searches the whole box."""
+
+    space: ActionSpace = field(default_factory=ActionSpace)
+    """What may be searched."""
+    horizon: int = 4
+    """Model steps that a plan looks ahead."""
+    candidates: int = 128
+    """Action sequences per iteration of CEM."""
+    iterations: int = 3
+    """Rounds of CEM."""
+    elites: int = 16
+    """Candidates that the next round is drawn around."""
+    spread: float = 0.3
+    """First deviation, as a share of half the box."""
+    momentum: float = 0.1
+    """Share of the old mean and deviation that is kept."""
+    smallest: float = 0.02
+    """Least deviation, as a share of half the trust region."""
+    trust: float = 0.6
+    """Half the side of the trust region around the proposal, as a share of half the box; 1 or more: all of it."""
+    patience_steps: float = 0.7
+    """How many steps the gripper may differ from the proposal's before that is improbable."""
+    refine: int = 8
+    """Candidates that Adam refines."""
+    refine_steps: int = 6
+    """Steps of Adam; 0: none (for models and costs without gradients)."""
+    rate: float = 0.08
+    """First step of Adam, as a share of half the trust region."""
+    suggestions: int = 1
+    """Action sequences asked of each proposer."""
+    anchor_first: bool = False
+    """Search around the first proposer's best guess, not around the best proposal."""
+    margin: float = 0.0
+    """Energy that a searched plan must win by before it replaces the best proposal."""
+    pruning: Pruning | None = None
+    """Drop candidates after their first steps; none: imagine all to the end."""
+
+    def plan(
+        self,
+        memory: Memory,
+        model: Imagines,
+        energy: Energy,
+        *,
+        proposers: tuple[Proposes, ...] = (),
+        budget: Budget | None = None,
+        seed: int | Sequence[int] = 0,
+        keep_clouds: bool = False,
+    ) -> Plan:
+        search = Search(
+            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
+            seed=seed, keep_clouds=keep_clouds,
+        )  # fmt: skip
+        proposals = search.proposals(proposers, self.suggestions)
+        seeded = proposals is not None
+        if proposals is None:
+            proposals = self.space.hold(memory, self.horizon)[:, None]
+        search.stage = "proposal" if seeded else "hold"
+        offered = search.evaluate(proposals)
+        assert offered is not None
+        assert search.best is not None
+        search.note_iteration(offered)
+        best_offer = search.best.copy()
+        search.info["proposal_energy"] = best_offer.energy
+        search.pruning = self.pruning
+        anchored = self.anchor_first and seeded
+        belief = Belief.around(
+            search, proposals[:, 0] if anchored else best_offer.actions, spread=self.spread,
+            trust=self.trust if seeded else 1.0, patience=self.patience_steps if seeded else None,
+        )  # fmt: skip
+        search.stage = "cem"
+        found, scores = explore(
+            search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
+            momentum=self.momentum, smallest=self.smallest, keep=self.elites,
+        )  # fmt: skip
+        search.info["elites"] = found
+        if self.refine_steps and not search.over and found is not None and scores is not None:
+            search.stage = "adam"
+            pool = torch.cat([found, best_offer.actions[:, None]], 1)
+            ranked = torch.cat([scores, best_offer.energy[:, None]], 1)
+            _, (few,) = elites_of(ranked, self.refine, pool)
+            assert few is not None
+            descend(
+                search, few, belief.low[:, None], belief.high[:, None], steps=self.refine_steps,
+                rate=self.rate, final=0.2,
+            )  # fmt: skip
+        if self.margin > 0.0 and seeded:
+            search.best.keep(best_offer, search.best.energy > best_offer.energy - self.margin)
+        return search.finish()
