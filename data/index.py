@@ -1,0 +1,167 @@
+"""The index of a log: what each episode is and whether it may be used, remembered beside the log.
+
+Built once; opening the log again asks the file system for change times and opens no episode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.checks import Damaged, Finding
+from data.types import EpisodeReader
+
+log = logging.getLogger(__name__)
+VERSION = 1
+NAME = ".forearm-index"
+
+
+@dataclass(kw_only=True, slots=True)
+class Entry:
+    """One episode as the index knows it.  `findings` is None until its file has been checked."""
+
+    key: str
+    uuid: str = ""
+    rows: int = 0
+    seconds: float = 0.0
+    task: str | None = None
+    success: bool | None = None
+    stamp: int = 0
+    findings: list[Finding] | None = None
+    summary: dict[str, Any] | None = None  # what `inspect` adds up: histograms of steps, share of contact
+
+    @property
+    def usable(self) -> bool:
+        """Whether it has been checked and found fit."""
+        return self.findings is not None and not any(f.skips for f in self.findings)
+
+
+class IndexedReader(EpisodeReader, Protocol):
+    """A reader that can say little of an episode without reading it whole."""
+
+    def stamp(self, key: str) -> int:
+        """A number that changes when the files of an episode do."""
+        ...
+
+    def entry(self, key: str) -> Entry: ...
+
+
+def stamp_of(*paths: Path | str) -> int:
+    """Change times and sizes of files (and folders) as one number; an absent one counts as such."""
+    total = 0
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            total = total * 31 + 1
+            continue
+        total = total * 31 + status.st_mtime_ns + status.st_size
+    return total % (1 << 61)
+
+
+def in_validation(uuid: str, share: float = 0.1) -> bool:
+    """Whether an episode is held out: by the hash of its identity alone, so the same on every machine for ever."""
+    number = int.from_bytes(hashlib.sha256(uuid.encode()).digest()[:8], "big")
+    return number < share * 2**64
+
+
+class Index:
+    """Entries by key, with the file that they are remembered in."""
+
+    def __init__(self, file: Path, format_name: str) -> None:
+        self.file = file
+        self.format = format_name
+        self.entries: dict[str, Entry] = {}
+        self.folders: dict[str, Any] = {}
+        self.changed = False
+
+    @classmethod
+    def load(cls, root: Path, format_name: str, options_digest: str) -> Index:
+        """The remembered index of a log, or an empty one."""
+        for file in _places(root, options_digest):
+            index = cls(file, format_name)
+            try:
+                content = json.loads(file.read_text())
+                if content["version"] != VERSION or content["format"] != format_name:
+                    continue
+                columns = content["entries"]
+                for values in zip(*(columns[f.name] for f in fields(Entry))):
+                    entry = Entry(**dict(zip((f.name for f in fields(Entry)), values)))
+                    if entry.findings:
+                        entry.findings = [Finding(**finding) for finding in entry.findings]  # type: ignore[arg-type]
+                    index.entries[entry.key] = entry
+                index.folders = content["folders"]
+                return index
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s: index unreadable (%s), building it again", file, error)
+        return cls(_writable(root, options_digest), format_name)
+
+    def refresh(self, reader: IndexedReader, progress: Callable[[int, int], None] | None = None) -> None:
+        """Bring the entries up to date with the files, opening only those that are new or changed."""
+        folders = getattr(reader, "folders", None)
+        if folders is not None:
+            folders.known = {name: (v[0], v[1], v[2]) for name, v in self.folders.items()}
+        keys = reader.list()
+        if folders is not None:
+            self.folders = folders.known
+        entries: dict[str, Entry] = {}
+        for done, key in enumerate(keys):
+            stamp = reader.stamp(key)
+            entry = self.entries.get(key)
+            if entry is None or entry.stamp != stamp:
+                entry = _read(reader, key)
+                entry.stamp = stamp
+                self.changed = True
+            entries[key] = entry
+            if progress is not None:
+                progress(done + 1, len(keys))
+        self.changed |= len(entries) != len(self.entries)
+        self.entries = entries
+
+    def save(self) -> None:
+        """Write the index if it changed; whole or not at all, so that two processes may do it at once."""
+        if not self.changed:
+            return
+        columns: dict[str, list[Any]] = {f.name: [] for f in fields(Entry)}
+        for entry in self.entries.values():
+            for name, values in columns.items():
+                values.append(getattr(entry, name))
+        columns["findings"] = [f if f is None else [asdict(x) for x in f] for f in columns["findings"]]
+        content = {"version": VERSION, "format": self.format, "folders": self.folders, "entries": columns}
+        temporary = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content))
+            os.replace(temporary, self.file)
+            self.changed = False
+        except OSError as error:  # a full or read-only disk costs time at the next start, nothing else
+            log.warning("%s: index not kept (%s)", self.file, error)
+
+
+def _read(reader: IndexedReader, key: str) -> Entry:
+    try:
+        return reader.entry(key)
+    except Damaged as damage:
+        return Entry(key=key, uuid=key, findings=[damage.finding])
+
+
+def _places(root: Path, options_digest: str) -> list[Path]:
+    """Where an index may lie: beside the log, else in the user's cache folder."""
+    name = f"{NAME}{f'-{options_digest}' if options_digest else ''}.json"
+    beside = root / name if root.is_dir() else root.with_name(f"{NAME}-{root.name}{options_digest}.json")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forearm" / "index"
+    digest = hashlib.sha256(f"{root.resolve()}{options_digest}".encode()).hexdigest()[:16]
+    return [beside, cache / f"{digest}.json"]
+
+
+def _writable(root: Path, options_digest: str) -> Path:
+    beside, cached = _places(root, options_digest)
+    return beside if os.access(beside.parent, os.W_OK) else cached
