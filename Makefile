@@ -77,7 +77,7 @@ $(VENV)/.tests: pyproject.toml constraints.txt $(VENV)/.runs
 
 # Does a tiny picture come out?  If not, the software renderer is installed when that is allowed.
 $(VENV)/.gl:
-	@if ! $(BIN)/python -P -m agent.doctor gl; then \
+	@if ! $(BIN)/python -P -m agent.probes rendering >$(VENV)/gl.log 2>&1; then \
 	    command="apt-get install --yes --quiet --no-install-recommends $(GL_PACKAGES)"; \
 	    if ! command -v apt-get >/dev/null; then echo "setup: no apt-get here; see docs/troubleshooting.md"; exit 1; fi; \
 	    if [ "$$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; \
@@ -85,5 +85,6 @@ $(VENV)/.gl:
 	        echo "    sudo $$command"; exit 1; fi; \
 	    echo "setup: $$as $$command"; export DEBIAN_FRONTEND=noninteractive; \
 	    { $$as apt-get update --quiet && $$as $$command; } >$(VENV)/apt.log 2>&1 || { tail $(VENV)/apt.log; exit 1; }; \
-	    $(BIN)/python -P -m agent.doctor gl; fi
+	    $(BIN)/python -P -m agent.probes rendering >$(VENV)/gl.log 2>&1 || { tail -n 1 $(VENV)/gl.log; \
+	        echo "setup: still no picture; see docs/troubleshooting.md"; exit 1; }; fi
 	@touch $@
