@@ -92,7 +92,7 @@ class _Decoder:
                 here = self.number.get(frame.pts, -1)
                 self.position = max(self.position, here)
                 if here == number:
-                    return self.reformatter.reformat(frame, format="rgb24").to_ndarray()
+                    return self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 if here > number:
                     break
             # A container may seek past the frame (open groups, shifted decode times): start a keyframe earlier.
@@ -255,7 +255,7 @@ class VideoWriter:
                 f"the first was {self._stream.height}x{self._stream.width}"
             )
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._reformatter.reformat(picture, format=self._stream.pix_fmt)
+        picture = self._reformatter.reformat(picture, format=self._stream.pix_fmt, threads=1)
         picture.pts, picture.time_base = self.frames, 1 / self._rate
         for packet in self._stream.encode(picture):
             container.mux(packet)
