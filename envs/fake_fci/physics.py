@@ -7,7 +7,7 @@ import numpy as np
 
 from ..controller import InverseKinematics, rotation_vector
 from ..mujoco_world import build_model
-from ..panda import FINGER_NAMES, FINGER_OPEN_M, JOINT_NAMES
+from ..panda import FINGER_NAMES, FINGER_OPEN_M, HOME_JOINTS, JOINT_HIGH, JOINT_LOW, JOINT_NAMES
 from ..scenes import Scene
 
 STEP_S = 0.001
@@ -15,12 +15,14 @@ HAND_TCP_M = 0.1034  # O_T_EE with Franka's hand: its own tool point, on the han
 _SERVO_DELAY_S = 0.1  # damping over stiffness of the servos: commanded speed times this cancels their lag
 _ARM_GROUP = 1  # actuators that torque control switches off
 _FORCE_FILTER = 0.05
+_DAMPING = 0.01
+_POSTURE_PULL = 0.0005  # per millisecond, in the null space
 
 
 class Physics:
     """The robot's own view: joints, tool frame, felt forces, and three ways to be driven."""
 
-    def __init__(self, scene: Scene, *, payload: bool = True) -> None:
+    def __init__(self, scene: Scene) -> None:
         self.model = build_model(scene)
         self.model.opt.timestep = STEP_S
         self.model.actuator_group[:7] = _ARM_GROUP
@@ -29,17 +31,14 @@ class Physics:
         self._arm = np.array([int(self.model.joint(n).qposadr[0]) for n in JOINT_NAMES])
         self._dofs = np.array([int(self.model.joint(n).dofadr[0]) for n in JOINT_NAMES])
         self._fingers = np.array([int(self.model.joint(n).qposadr[0]) for n in FINGER_NAMES])
-        self._ik = InverseKinematics(self.model)
-        self._tool_beyond_m = float(self.model.site("tool").pos[2]) - HAND_TCP_M
+        self._plan = mujoco.MjData(self.model)
         self._jacobian = np.zeros((6, self.model.nv))
         self.felt_torque = np.zeros(7)
         self.felt_force = np.zeros(6)
         self._place(scene)
 
     def _place(self, scene: Scene) -> None:
-        from ..panda import HOME_JOINTS
-
-        joints = self._ik.solve(
+        joints = InverseKinematics(self.model).solve(
             HOME_JOINTS.copy(), np.array(scene.start_position), np.diag([1.0, -1.0, -1.0])
         )
         self.q_d = HOME_JOINTS.copy() if joints is None else joints
@@ -80,13 +79,20 @@ class Physics:
         return frame
 
     def joints_towards(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
-        """Joints nearer to O_T_EE `frame` from the desired ones, and how far (m) they still are."""
-        goal = frame[:3, 3] + self._tool_beyond_m * frame[:3, 2]
-        joints = self._ik.step(self.q_d, goal, frame[:3, :3])
-        reached, turned = self._ik.forward(joints)
-        return joints, float(
-            np.linalg.norm(goal - reached) + 0.1 * np.linalg.norm(rotation_vector(frame[:3, :3] @ turned.T))
-        )
+        """Joints nearer to O_T_EE `frame` from the desired ones, and how far (m) those still were."""
+        model, plan = self.model, self._plan
+        plan.qpos[self._arm] = self.q_d
+        mujoco.mj_kinematics(model, plan)
+        mujoco.mj_comPos(model, plan)
+        turned = plan.xmat[self._hand].reshape(3, 3)
+        reached = plan.xpos[self._hand] + HAND_TCP_M * turned[:, 2]
+        mujoco.mj_jac(model, plan, self._jacobian[:3], self._jacobian[3:], reached, self._hand)
+        jacobian = self._jacobian[:, self._dofs]
+        error = np.concatenate([frame[:3, 3] - reached, rotation_vector(frame[:3, :3] @ turned.T)])
+        pull = _POSTURE_PULL * (HOME_JOINTS - self.q_d)
+        gram = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+        step = pull + jacobian.T @ np.linalg.solve(gram, error - jacobian @ pull)
+        return self.q_d + step, float(np.linalg.norm(error[:3]) + 0.1 * np.linalg.norm(error[3:]))
 
     def drive_joints(self, q_d: np.ndarray, dq_d: np.ndarray) -> None:
         self.model.opt.disableactuator = 0
@@ -124,7 +130,9 @@ class Physics:
             self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.tool()[:3, 3], self._hand
         )
         jacobian = self._jacobian[:, self._dofs]
-        torque = self.data.qfrc_constraint[self._dofs] + jacobian[:3].T @ self.data.xfrc_applied[self._hand, :3]
+        torque = (
+            self.data.qfrc_constraint[self._dofs] + jacobian[:3].T @ self.data.xfrc_applied[self._hand, :3]
+        )
         self.felt_torque += _FORCE_FILTER * (torque - self.felt_torque)
         if np.abs(self.felt_torque).max() < 0.05:
             self.felt_force[:] = 0
@@ -142,8 +150,6 @@ class Physics:
 
 def fr3_description() -> str:
     """The URDF that version 10 asks the robot for: Franka's public arm geometry, links as plain cylinders."""
-    from ..panda import JOINT_HIGH, JOINT_LOW
-
     half_turn = np.pi / 2
     # x, z and roll of each joint's origin in the link before it
     origins = (

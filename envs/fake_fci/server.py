@@ -1,0 +1,184 @@
+"""The fake controller's clock and its back door: `python -m envs.fake_fci.server --version 10 --host 127.0.0.2`.
+
+The back door is this process's standard input and output, one JSON object a line: {"do": "reflex", "error":
+"joint_reflex"}, and so on (`Server.obey`).  Standard input's end is the server's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..scenes import SceneConfig, draw_scene
+from .gripper import Gripper
+from .physics import STEP_S, Physics
+from .robot import Robot
+from .wire import DIALECTS
+
+RELAXED_S = 0.02  # how long the robot's time may stand still for a late command
+_TRACE = 120_000  # milliseconds kept
+
+
+class Server:
+    """Robot and gripper on one clock.  Relaxed: robot time slows down on a machine without real time."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        version: int,
+        seed: int = 0,
+        split: str = "train",
+        relaxed_s: float = RELAXED_S,
+        model_library: Path | None = None,
+    ) -> None:
+        scene = draw_scene(SceneConfig(), seed, split)
+        self.physics = Physics(scene)
+        library = model_library.read_bytes() if model_library else None
+        self.robot = Robot(host, DIALECTS[version], self.physics, model_library=library)
+        self.gripper = Gripper(host, self.physics)
+        self.relaxed_s = relaxed_s
+        self.trace: deque[tuple[float, ...]] = deque(maxlen=_TRACE)
+        self._due = time.monotonic()
+        self._started = self._due
+        self.open = True
+
+    def cycle(self) -> None:
+        """One robot millisecond."""
+        self.robot.serve()
+        self.robot.send()
+        patience = time.monotonic() + max(self.relaxed_s, 0.0)
+        self.robot.receive(lambda: self._wait_for_command(max(patience, self._due + STEP_S)))
+        self.gripper.cycle()
+        self.physics.step()
+        self.robot.watch()
+        tool = self.physics.tool()[:3, 3]
+        self.trace.append((time.monotonic(), self.robot.number, *tool, float(self.robot.moving)))
+        self._due += STEP_S
+        ahead = self._due - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+        elif ahead < -self.relaxed_s:
+            self._due = time.monotonic()
+
+    def _wait_for_command(self, until: float) -> bool:
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        self.robot.udp.flush()
+        self.robot.udp.wait(min(left, 0.001))
+        return True
+
+    def obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one order of the back door."""
+        do = order.pop("do", None)
+        answers = {
+            "state": self._state,
+            "trace": self._trace,
+            "reflex": lambda error: self.robot.reflex(error),
+            "user_stop": lambda on: self.robot.user_stop(on),
+            "network": self.robot.udp.set_faults,
+            "cut": self._cut,
+            "silence": self._silence,
+            "gripper": lambda refuses: setattr(self.gripper, "refuses", refuses),
+            "push": lambda force: self.physics.push(np.array(force)),
+            "relax": lambda seconds: setattr(self, "relaxed_s", seconds),
+            "save": lambda: {"state": self.physics.save().tolist()},
+            "quit": lambda: setattr(self, "open", False),
+        }
+        if do not in answers:
+            raise ValueError(f"no order {do!r}; there are {', '.join(answers)}")
+        return answers[do](**order) or {}
+
+    def _state(self) -> dict[str, Any]:
+        robot, physics = self.robot, self.physics
+        return {
+            "version": robot.dialect.version,
+            "mode": robot.mode,
+            "moving": robot.moving,
+            "generator": robot.generator,
+            "controller": robot.controller,
+            "errors": sorted(robot.errors),
+            "connected": robot.requests.connected,
+            "q": physics.q.tolist(),
+            "speed": float(np.abs(physics.dq).max()),
+            "tool": physics.tool()[:3, 3].tolist(),
+            "frame": physics.tool().tolist(),
+            "width": physics.width,
+            "is_grasped": self.gripper.is_grasped,
+            "grasps": self.gripper.grasps,
+            "force": physics.felt_force.tolist(),
+            "milliseconds": robot.number,
+            "lost": robot.lost,
+            "asked": robot.asked,
+            "rate_hz": robot.number / (time.monotonic() - self._started),
+            "monotonic_s": time.monotonic(),
+        }
+
+    def _trace(self, since: float = 0.0, every: int = 1) -> dict[str, Any]:
+        return {"trace": [row for row in self.trace if row[0] >= since][::every]}
+
+    def _cut(self) -> None:
+        self.robot.cut()
+        self.gripper.cut()
+
+    def _silence(self, on: bool) -> None:
+        self.robot.silence(on)
+        self.gripper.silence(on)
+
+    def close(self) -> None:
+        self.robot.close()
+        self.gripper.close()
+
+
+def _serve_back_door(server: Server, buffer: bytearray) -> None:
+    with contextlib.suppress(BlockingIOError):
+        data = os.read(0, 65536)
+        if not data:
+            server.open = False
+        buffer.extend(data)
+    while (end := buffer.find(b"\n")) >= 0:
+        line = bytes(buffer[:end])
+        del buffer[: end + 1]
+        try:
+            answer = {"ok": True, **server.obey(json.loads(line))}
+        except (ValueError, TypeError, KeyError) as error:
+            answer = {"ok": False, "error": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
+    parser.add_argument("--version", type=int, default=10, choices=sorted(DIALECTS))
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scene on the table")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--relaxed-s", type=float, default=RELAXED_S)
+    parser.add_argument(
+        "--model-library", type=Path, default=None, help="compiled model that version 5 serves"
+    )
+    arguments = parser.parse_args()
+    server = Server(**vars(arguments))
+    buffer = bytearray()
+    os.set_blocking(0, False)
+    print(json.dumps({"ready": True, "host": arguments.host}), flush=True)
+    try:
+        while server.open:
+            server.cycle()
+            if server.robot.number % 5 == 0:
+                _serve_back_door(server, buffer)
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
