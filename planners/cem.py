@@ -53,13 +53,7 @@ class CEM:
             memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
             seed=seed, keep_clouds=keep_clouds, pruning=self.pruning,
         )  # fmt: skip
-        centre = self.space.hold(memory, self.horizon)
-        proposals = search.proposals(proposers)
-        if proposals is not None:
-            search.stage = "proposal"
-            search.evaluate(proposals)
-            assert search.best is not None
-            centre = search.best.actions
+        centre = search.start(proposers)
         search.stage = "cem"
         belief = Belief.around(search, centre, spread=self.spread)
         search.info["elites"], _ = explore(

@@ -123,16 +123,27 @@ class Search:
             found.append(self.space.clip(drawn.detach().to(self.memory.poses)))
         return torch.cat(found, 1) if found else None
 
-    def evaluate(self, actions: Tensor, *, gradient: bool = False) -> Tensor | None:
+    def start(self, proposers: Sequence[Proposes], count: int = 1) -> Tensor:
+        """Evaluate the proposals; the best [B, H, A], or holding still where there is none."""
+        self.stage = "proposal"
+        proposals = self.proposals(proposers, count)
+        if proposals is None:
+            return self.space.hold(self.memory, self.horizon)
+        self.evaluate(proposals)
+        assert self.best is not None
+        return self.best.actions
+
+    def evaluate(self, actions: Tensor, *, gradient: bool = False, always: bool = False) -> Tensor | None:
         """Energies [B, K] of actions [B, K, H, A]; infinite where the budget ran out, None where nothing fitted.
 
-        With `gradient` the energies carry a graph and either all candidates are evaluated or none.
+        With `gradient` the energies carry a graph and either all candidates are evaluated or none.  With
+        `always` the budget is not asked: for what a plan cannot do without.
         """
         total, steps = actions.shape[1], self._steps_each()
         energies: list[Tensor] = []
         done = 0
         while done < total:
-            fits = self.clock.fits(total - done, steps, gradient=gradient)
+            fits = total if always else self.clock.fits(total - done, steps, gradient=gradient)
             if fits < (total if gradient else 1):
                 self.over = True
                 break
