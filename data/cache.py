@@ -72,10 +72,13 @@ class FrameCache:
     def __len__(self) -> int:
         return self.rows.shape[0]
 
+    def _column(self, name: str) -> Tensor:
+        return self.rows[name].as_subclass(Tensor)  # the memory map without its class: indexing is quicker
+
     @property
     def frames(self) -> Tensor:
         """uint8 [N, V, H, W, 3], views in the order of `settings.cameras`."""
-        return self.rows["frames"]
+        return self._column("frames")
 
     def view(self, camera: str) -> Tensor:
         """The frames of one camera: uint8 [N, H, W, 3], not copied."""
@@ -86,17 +89,17 @@ class FrameCache:
     @property
     def poses(self) -> Tensor:
         """float32 [N, 7]."""
-        return self.rows["poses"]
+        return self._column("poses")
 
     @property
     def actions(self) -> Tensor:
         """float32 [N, 7], from each row to the next; not-a-number in the last row of an episode."""
-        return self.rows["actions"]
+        return self._column("actions")
 
     @property
     def times(self) -> Tensor:
         """float64 [N] seconds since the episode's start."""
-        return self.rows["times"]
+        return self._column("times")
 
     @property
     def episode_offsets(self) -> np.ndarray:

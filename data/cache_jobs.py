@@ -84,16 +84,15 @@ def column_widths(settings: CacheSettings) -> dict[str, tuple[str, tuple[int, ..
     }
 
 
-def sampled(episode: Episode, settings: CacheSettings) -> list[np.ndarray]:
-    """The rows of an episode that make model steps, one array per stretch without a gap."""
-    header = next((getattr(episode.frames[c], "header_fps", None) for c in settings.cameras), None)
-    following = next_rows(
+def following_rows(episode: Episode, settings: CacheSettings) -> np.ndarray:
+    """For every row of an episode the row one model step later, -1 where there is none."""
+    claims = settings.mode == "header_fps"
+    return next_rows(
         episode.time_s,
         Sampling(mode=settings.mode, period_s=settings.period_s),
         nominal_hz=episode.meta.get("nominal_hz"),
-        header_fps=header if settings.mode == "header_fps" else None,
+        header_fps=getattr(episode.frames[settings.cameras[0]], "header_fps", None) if claims else None,
     )
-    return runs(following)
 
 
 def _write(file: Path, values: np.ndarray, first: int) -> None:
@@ -122,7 +121,7 @@ def cache_episode(
                 reason="no camera", file=source, episode=key, value=f"{missing[0]!r}, it has {sorted(episode.frames)}",
                 remedy="Choose other cameras, or map their names with the key map.",
             )  # fmt: skip
-        parts = sampled(episode, settings)
+        parts = runs(following_rows(episode, settings))
         if not parts:
             gap = float(np.median(np.diff(episode.time_s))) if len(episode) > 1 else float("nan")
             return Finding(
