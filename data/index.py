@@ -34,6 +34,7 @@ class Entry:
     success: bool | None = None
     stamp: int = 0
     findings: list[Finding] | None = None
+    thorough: bool = False  # every frame was decoded
     summary: dict[str, Any] | None = None  # what `inspect` adds up: histograms of steps, share of contact
 
     @property
@@ -45,8 +46,13 @@ class Entry:
 class IndexedReader(EpisodeReader, Protocol):
     """A reader that can say little of an episode without reading it whole."""
 
+    central: ClassVar[
+        bool
+    ]  # its list comes out of files, which only a child process opens; else out of names
+    path: Path
+
     def stamp(self, key: str) -> int:
-        """A number that changes when the files of an episode do."""
+        """A number that changes when the files of an episode do; "" stands for the files of a central list."""
         ...
 
     def entry(self, key: str) -> Entry: ...
@@ -83,13 +89,13 @@ class Index:
 
     @classmethod
     def load(cls, root: Path, format_name: str, options_digest: str) -> Index:
-        """The remembered index of a log, or an empty one."""
+        """The remembered index of a log, or an empty one; without a format name, of whatever format it is."""
         for file in _places(root, options_digest):
-            index = cls(file, format_name)
             try:
                 content = json.loads(file.read_text())
-                if content["version"] != VERSION or content["format"] != format_name:
+                if content["version"] != VERSION or format_name not in ("", content["format"]):
                     continue
+                index = cls(file, content["format"])
                 columns = content["entries"]
                 for values in zip(*(columns[f.name] for f in fields(Entry))):
                     entry = Entry(**dict(zip((f.name for f in fields(Entry)), values)))
@@ -104,27 +110,46 @@ class Index:
                 log.warning("%s: index unreadable (%s), building it again", file, error)
         return cls(_writable(root, options_digest), format_name)
 
-    def refresh(self, reader: IndexedReader, progress: Callable[[int, int], None] | None = None) -> None:
-        """Bring the entries up to date with the files, opening only those that are new or changed."""
-        folders = getattr(reader, "folders", None)
-        if folders is not None:
-            folders.known = {name: (v[0], v[1], v[2]) for name, v in self.folders.items()}
-        keys = reader.list()
-        if folders is not None:
-            self.folders = folders.known
-        entries: dict[str, Entry] = {}
-        for done, key in enumerate(keys):
+    def refresh(
+        self,
+        reader: IndexedReader,
+        ask: Callable[..., Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Bring the entries up to date with the files; `ask` opens those that are new or changed in a child."""
+        known, self.entries = self.entries, {}
+        if reader.central:
+            stamp = reader.stamp("")
+            if stamp == self.folders.get("", [None])[0]:
+                found = [known[key] for key in known]
+            else:
+                found = ask("entries", file=reader.path, limit_s=600.0)
+                self.folders, self.changed = {"": [stamp, [], []]}, True
+            keys = {entry.key: entry for entry in found}
+        else:
+            folders = getattr(reader, "folders", None)
+            if folders is not None:
+                folders.known = {name: (v[0], v[1], v[2]) for name, v in self.folders.items()}
+            keys = dict.fromkeys(reader.list())
+            if folders is not None:
+                self.folders = folders.known
+        for done, (key, entry) in enumerate(keys.items()):
             stamp = reader.stamp(key)
-            entry = self.entries.get(key)
-            if entry is None or entry.stamp != stamp:
-                entry = _read(reader, key)
+            before = known.get(key)
+            if before is not None and before.stamp == stamp:
+                entry = before
+            else:
+                if entry is None:
+                    try:
+                        entry = ask("entry", key, file=reader.path / key)
+                    except Damaged as damage:
+                        entry = Entry(key=key, uuid=key, findings=[damage.finding])
                 entry.stamp = stamp
                 self.changed = True
-            entries[key] = entry
+            self.entries[key] = entry
             if progress is not None:
                 progress(done + 1, len(keys))
-        self.changed |= len(entries) != len(self.entries)
-        self.entries = entries
+        self.changed |= len(known) != len(self.entries)
 
     def save(self) -> None:
         """Write the index if it changed; whole or not at all, so that two processes may do it at once."""
@@ -144,13 +169,6 @@ class Index:
             self.changed = False
         except OSError as error:  # a full or read-only disk costs time at the next start, nothing else
             log.warning("%s: index not kept (%s)", self.file, error)
-
-
-def _read(reader: IndexedReader, key: str) -> Entry:
-    try:
-        return reader.entry(key)
-    except Damaged as damage:
-        return Entry(key=key, uuid=key, findings=[damage.finding])
 
 
 def _places(root: Path, options_digest: str) -> list[Path]:

@@ -43,6 +43,8 @@ class DroidReader:
     """Reads a tree of raw DROID episodes; keys are their paths below it."""
 
     name = "droid"
+    by_name = True  # recognised without a file being opened
+    central = False
 
     def __init__(self, path: Path, options: LogOptions | None = None) -> None:
         self.path = path.parent if path.name == "trajectory.h5" else path
@@ -52,12 +54,8 @@ class DroidReader:
     @staticmethod
     def recognises(path: Path) -> bool:
         if path.is_file():
-            return path.name == "trajectory.h5" and _is_droid(path)
-        found = Folders(path, _is_episode, unfinished=UNFINISHED).first()
-        if found is None:
-            return False
-        trajectory = path / found / "trajectory.h5"
-        return not trajectory.exists() or _is_droid(trajectory)
+            return path.name == "trajectory.h5"
+        return Folders(path, _is_episode, unfinished=UNFINISHED).first() is not None
 
     def list(self) -> list[str]:
         return self.folders.find()
@@ -283,15 +281,6 @@ def _compare_clocks(h5: Hdf5, file: Path, serial: str) -> None:
             value=f"{times[row]:.0f} ms here, {received[row]} ms in trajectory.h5",
             remedy="A frame was dropped or added: record the episode again.",
         )
-
-
-def _is_droid(trajectory: Path) -> bool:
-    """Other formats call their file trajectory.h5 too; a damaged one is taken for DROID's, to be named."""
-    try:
-        with Hdf5.open(trajectory) as h5:
-            return "observation" in h5 or "action" in h5
-    except Damaged:
-        return True
 
 
 def _nominal_hz(about: dict[str, Any]) -> float:

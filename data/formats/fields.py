@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,19 @@ class LogOptions:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {allowed}")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def digest(self) -> str:
+        """A short name for these options; empty for the usual ones."""
+        if self == LogOptions():
+            return ""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+
+    @classmethod
+    def from_json(cls, text: str) -> LogOptions:
+        return cls(**json.loads(text))
 
 
 class Keys:
