@@ -23,3 +23,13 @@ def pose_from(position: np.ndarray, rotation: np.ndarray, closedness: float) -> 
     pitch = np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))
     yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
     return np.array([*position, roll, pitch, yaw, closedness])
+
+
+def rotation_about(vector: np.ndarray) -> np.ndarray:
+    """Axis times angle [3] -> [3, 3]."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / angle
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * skew + (1 - np.cos(angle)) * skew @ skew
