@@ -174,9 +174,10 @@ def prepare(
 
 
 def _prepare_one(command: Command, word: str, multirun: bool, extra: Path | None) -> str:
-    if word.startswith(("~", "+")) or word.startswith(("hydra.", "hydra/")):
+    if word.startswith(("~", "hydra.", "hydra/")):
         return word
-    key, equals, value = word.partition("=")
+    plus = "+" * (len(word) - len(word.lstrip("+")))
+    key, equals, value = word.lstrip("+").partition("=")
     key = key.strip()
     if key + "_" in command.leaves:
         key += "_"
@@ -195,7 +196,9 @@ def _prepare_one(command: Command, word: str, multirun: bool, extra: Path | None
     leaf = command.leaves.get(key)
     if leaf is None:
         if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
-            return f"{key}={value}"
+            return f"{plus}{key}={value}"
+        if plus and (config_folder() / group).is_dir():
+            return f"{plus}{key}={value}"
         raise UsageError(f"{command.name} has no key '{key}'; {nearest(key, options)}")
     return f"{key}={_in_grammar(leaf, value, multirun)}"
 

@@ -1,0 +1,157 @@
+"""What a user types, and what the command line makes of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def composed(shell, *words: str) -> dict:
+    done = shell("train", "--cfg", *words)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)
+
+
+def test_layers_of_values(shell) -> None:
+    """Dataclass, then the group's YAML, then the command's YAML, then what is typed."""
+    config = composed(shell, "from=logs", "planner.candidates=7")
+    assert config["episodes"] == 4
+    assert config["seed"] == 0
+    assert config["env"] == {"engine": "mujoco", "period_s": 0.25}
+    assert config["planner"] == {"candidates": 7}
+    other = composed(shell, "from=logs", "env=small", "planner=mppi", "seed=null", "episodes=9")
+    assert other["env"] == {"engine": "pybullet", "period_s": 0.1}
+    assert other["planner"] == {"temperature": 0.5}
+    assert (other["seed"], other["episodes"]) == (None, 9)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a b",
+        "it's",
+        "x=3.ckpt",
+        "(1)",
+        "a,b",
+        "{x}",
+        "[y]",
+        "007",
+        "true",
+        "é",
+        "c:\\dir\\",
+        "a$b",
+        'say "hi"',
+        "-",
+    ],
+)
+def test_paths_are_taken_as_they_stand(shell, path: str) -> None:
+    assert composed(shell, f"from={path}")["from"] == path
+
+
+@pytest.mark.parametrize(
+    ("typed", "tasks"), [("a", ["a"]), ("a,b", ["a", "b"]), ("[a,b]", ["a", "b"]), ("[]", [])]
+)
+def test_lists_with_or_without_brackets(shell, typed: str, tasks: list[str]) -> None:
+    assert composed(shell, "from=x", f"tasks={typed}")["tasks"] == tasks
+
+
+def test_enum_in_any_case(shell) -> None:
+    assert composed(shell, "from=x", "env.engine=PyBullet")["env"]["engine"] == "pybullet"
+
+
+def test_home_is_expanded(shell) -> None:
+    assert composed(shell, "from=~/logs")["from"] == str(Path.home() / "logs")
+
+
+def test_own_choices_from_a_folder(shell) -> None:
+    folder = shell.cwd / "mine" / "env"
+    folder.mkdir(parents=True)
+    (folder / "slow.yaml").write_text("period_s: 2.0\n")
+    config = composed(shell, "--config-dir", str(folder.parent), "from=x", "env=slow")
+    assert config["env"]["period_s"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tran"], ["no command 'tran'", "train"]),
+        (["train", "from=x", "episode=3"], ["no key 'episode'", "episodes"]),
+        (["train", "from=x", "engine=mujoco"], ["no key 'engine'", "env.engine"]),
+        (["train", "from=x", "episodes=many"], ["episodes=many", "whole number"]),
+        (["train", "from=x", "episodes=1,2"], ["episodes=1,2", "whole number"]),
+        (["train", "from=x", "env.period_s=fast"], ["env.period_s=fast", "a number"]),
+        (["train", "from=x", "env.engine=bullet"], ["env.engine=bullet", "pybullet"]),
+        (["train", "from=x", "env=smal"], ["group 'env'", "small"]),
+        (["train", "from=x", "planner.candidate=3"], ["candidate"]),
+        (["train"], ["needs from=..."]),
+        (["train", "logs"], ["'logs' is not of the form key=value"]),
+        (["train", "--episodes", "3"], ["episodes=..."]),
+        (["train", "--episodes=3"], ["episodes=3"]),
+        (["train", "from=x", "+episodez=3"], ["episodez"]),
+        (["episodes=3"], ["name a command before episodes=3"]),
+        (["train", "from=x", "--config-dir", "nowhere"], ["no such folder"]),
+    ],
+)
+def test_wrong_words_name_the_right_ones(shell, words: list[str], said: list[str]) -> None:
+    done = shell(*words)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("forearm: ")
+    for part in said:
+        assert part in done.stderr
+    assert not (shell.cwd / "outputs").exists(), "a mistyped line leaves nothing behind"
+
+
+def test_help_has_everything(shell) -> None:
+    page = shell("train", "--help").stdout
+    for part in (
+        "Count episodes.", "forearm train from=logs env=small",
+        "env      *large  small", "planner  *cem  mppi",
+        "from=...", "Folder to read.", "episodes=4", "env.period_s=0.25", "[seconds]",
+        "One of: mujoco, pybullet.", "planner.candidates=300", "action sequences looked at", "overwrite", "resume",
+    ):  # fmt: skip
+        assert part in page, part
+    assert shell("help", "train").stdout == page
+
+
+def test_completion(shell) -> None:
+    def complete(*words: str) -> list[str]:
+        return shell("--complete", "forearm", *words).stdout.split()
+
+    assert complete("tr") == ["train"]
+    assert complete("train", "epi") == ["episodes="]
+    assert complete("train", "env=") == ["env=large", "env=small"]
+    assert complete("train", "env.engine=p") == ["env.engine=pybullet"]
+    assert complete("train", "from=x", "fr") == ["from="]
+    assert "complete -o default" in shell("--completion", "bash").stdout
+    assert shell("--completion", "tcsh").returncode == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["tran"]])
+def test_answers_at_once(shell, words: list[str]) -> None:
+    """Half a second on an idle machine; the fastest of five, because tests share theirs."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        shell(*words)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+def test_every_shipped_command_explains_itself(user) -> None:
+    overview = user().stdout
+    from agent.cli.schemas import COMMANDS, Command
+
+    for name in COMMANDS:
+        assert f"\n  {name} " in overview
+        command = Command(name)
+        assert len(command.examples) >= 3
+        assert all(f"forearm {name}" in e for e in command.examples)
+        page = user(name, "--help").stdout
+        assert page.startswith(f"forearm {name}: ")
+        bare = [line for line in page.splitlines() if line.startswith("  ") and line.rstrip().endswith("=")]
+        assert json.dumps(bare) == "[]", "fields without a sentence"
