@@ -29,7 +29,7 @@ CONTROL_S = 0.008  # one inverse-kinematics step
 MOVE_SHARE = 0.75  # of a model step; the rest lets the servos settle
 _JOINT_FORCE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 _JOINT_GAIN = 0.04  # per physics step: the time constant of 0.1 s that the MuJoCo servos have
-_FINGER_FORCE_N, _FINGER_GAIN = 15.0, 0.1
+_FINGER_FORCE_N, _FINGER_GAIN = 15.0, 0.07
 
 
 class Saved:

@@ -38,7 +38,7 @@ class World:
         bullet.resetSimulation()
         bullet.setPhysicsEngineParameter(
             fixedTimeStep=TIMESTEP_S,
-            numSolverIterations=150,
+            numSolverIterations=80,
             deterministicOverlappingPairs=1,
             enableConeFriction=1,
         )
