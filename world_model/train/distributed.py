@@ -9,10 +9,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
+
+from world_model.losses.reduce import mean_over_processes, sum_over_processes
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -65,16 +71,75 @@ def join(device: str = "auto") -> Group:
 
 
 def spread(program: nn.Module, group: Group, *, parallel: str) -> nn.Module:
-    """Make a module train on all processes: `ddp` copies it, `none` leaves it alone."""
-    if parallel == "none":
-        if group.size > 1:
-            raise ValueError(
-                f"{group.size} processes but parallel=none: they would train {group.size} separate models; use ddp or fsdp2"
-            )
-        return program
+    """Make a module train on all processes: `ddp` copies it, `fsdp2` shards it block by block."""
+    if parallel not in ("none", "ddp", "fsdp2"):
+        raise ValueError(f"parallel={parallel!r} is not known; there are none, ddp and fsdp2")
+    if group.size > 1 and parallel == "none":
+        raise ValueError(
+            f"parallel=none, but torchrun started {group.size} processes: they would train as many separate models; "
+            "use parallel=ddp or parallel=fsdp2"
+        )
     if group.size == 1:
         return program
+    reduce_batch_norm(program)
     if parallel == "ddp":
         devices = [group.device] if group.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(program, device_ids=devices)
-    raise ValueError(f"parallel={parallel!r} is not known; there are none, ddp and fsdp2")
+        # A recipe may leave parameters out (V-JEPA 2-AC's extrinsics encoder): DDP must not wait for them.
+        return nn.parallel.DistributedDataParallel(program, device_ids=devices, find_unused_parameters=True)
+    mesh = init_device_mesh(group.device.type, (group.size,))
+    for block in blocks(program):
+        fully_shard(block, mesh=mesh)
+    fully_shard(program, mesh=mesh)
+    return program
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The repeated parts of a model: members of its ModuleLists that hold no further ModuleList."""
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    members = [b for blocks in lists for b in blocks if next(b.parameters(), None) is not None]
+    return [b for b in members if not any(isinstance(m, nn.ModuleList) for m in b.modules())]
+
+
+def checkpoint_activations(model: nn.Module) -> int:
+    """Recompute each block's activations in the backward pass instead of keeping them; returns how many blocks."""
+    found = blocks(model)
+    for block in found:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    return len(found)
+
+
+class ReducedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm with the statistics of all processes' samples; torch's own runs on GPUs only."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        return
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            x = input.float().movedim(1, -1)
+            flat = x.reshape(-1, x.shape[-1])
+            mean, count = mean_over_processes(flat, 0)
+            variance = sum_over_processes((flat - mean).square().sum(0)) / count
+            self._remember(mean.detach(), (variance * count / (count - 1)).detach())
+            x = (x - mean) * torch.rsqrt(variance + self.eps)
+            if self.affine:
+                x = x * self.weight + self.bias
+            return x.movedim(-1, 1).to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def reduce_batch_norm(model: nn.Module) -> None:
+    """Let every batch norm of a model count all processes' samples; parameters and names stay."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.__class__ = ReducedBatchNorm

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,22 +20,25 @@ class TrainingStopped(RuntimeError):
 
 
 @contextmanager
-def interrupts() -> Iterator[list[int]]:
+def interrupts(say: Callable[[str], None]) -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM so that a step is finished and saved first; a second one is not waited for."""
     caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # whoever is keeps the signals
+        yield caught
+        return
 
     def note(number: int, _frame: object) -> None:
         caught.append(number)
         if len(caught) > 1:
             raise KeyboardInterrupt
+        say("stopping: this step is finished and saved first (Ctrl-C again to stop at once)")
 
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever is keeps the signals
-        before = {}
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    watchdog = signal.set_wakeup_fd(-1)  # the command line's ends the process before a large model is saved
     try:
         yield caught
     finally:
+        signal.set_wakeup_fd(watchdog)
         for number, handler in before.items():
             signal.signal(number, handler)
 

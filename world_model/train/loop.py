@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from data.types import Conventions
 from world_model.train import state
-from world_model.train.distributed import join, spread
+from world_model.train.distributed import checkpoint_activations, join, spread
 from world_model.train.guard import interrupts, keep_broken, reading, writing
 from world_model.train.journal import Journal
 from world_model.train.schedule import Schedule
@@ -97,6 +98,7 @@ def train(
     device: str = "auto",
     parallel: str = "none",
     compile: bool = False,
+    save_memory: bool = False,
     health_every_steps: int = 500,
     on_health: Health | None = None,
     line_every_s: float = 15.0,
@@ -115,6 +117,8 @@ def train(
     )  # fmt: skip
     seed_everything(seed, -1)
     model = (model or recipe.build(conventions or Conventions())).to(group.device).train()
+    if save_memory:
+        checkpoint_activations(model)
     program = spread(Program(recipe, model), group, parallel=parallel)
     groups = getattr(recipe, "parameter_groups", parameter_groups)(model)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay)
@@ -134,7 +138,7 @@ def train(
         if group.main
         else None
     )
-    with interrupts() as signals:
+    with interrupts(say) as signals:
         batches, interrupted = _endless(loader), False
         for step in range(first, steps):
             tick = time.perf_counter()
@@ -148,6 +152,7 @@ def train(
                 loss, figures = run(clip, step, generator)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(trained, clip_norm)
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             broken = not (torch.isfinite(loss) and torch.isfinite(norm))
             broken, interrupted = group.any(broken, bool(signals))
             if broken:

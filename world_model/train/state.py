@@ -1,7 +1,8 @@
 """The state of a training run on disk: written whole or not at all, read back bit for bit.
 
 A run's folder holds `step-000500/` with model.safetensors, optimizer.safetensors and state.json, a text file
-`last` that names the newest one and `best` that names the one with the lowest score.
+`last` that names the newest one and `best` that names the one with the lowest score.  A model that is sharded over
+processes writes `shards/` instead (torch's distributed checkpoint); each opens on any number of processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from world_model.train.distributed import Group
 
@@ -116,7 +121,9 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
         parameter = parameters[name]
         # Adam keeps its step counter on the host, whatever the device of the moments.
         on_host = key == "step" and not optimizer.defaults.get("fused")
-        optimizer.state[parameter][key] = value if on_host else value.to(parameter.device)
+        optimizer.state[parameter][key] = (
+            value if on_host else _as_held(value.to(parameter.device), parameter)
+        )
 
 
 def save(
@@ -128,22 +135,30 @@ def save(
     *,
     keep: int = 2,
 ) -> Path:
-    """Write one checkpoint, point `last` at it, drop the oldest beyond `keep` (never the best)."""
+    """Write one checkpoint, point `last` at it, drop the oldest beyond `keep` (never the best).
+
+    All processes call it together; the first one writes, unless the model is sharded.
+    """
     path = out / f"step-{progress.step:06d}"
     value = progress.score if progress.score is not None else progress.loss
     better = value is not None and (progress.best is None or value <= progress.best)
     progress.best = value if better else progress.best
-    if group.main:
-        weights = model.state_dict()
-        broken = [n for n, t in weights.items() if t.is_floating_point() and not torch.isfinite(t).all()]
-        if broken:
-            raise FloatingPointError(f"{broken[0]} holds numbers that are not finite at step {progress.step}")
+    sharded = any(isinstance(p, DTensor) for p in model.parameters())
+    shards = out / ".tmp-shards"
+    if sharded:
+        tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)}
+        save_shards(tensors, checkpoint_id=str(shards))
+        group.barrier()
 
-        def fill(folder: Path) -> None:
-            save_tensors(folder / "model.safetensors", weights)
+    def fill(folder: Path) -> None:
+        if sharded:
+            os.rename(shards, folder / "shards")
+        else:
+            save_tensors(folder / "model.safetensors", model.state_dict())
             save_tensors(folder / "optimizer.safetensors", optimizer_tensors(model, optimizer))
-            (folder / "state.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
+        (folder / "state.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
 
+    if group.main:
         write_folder(path, fill)
         write_text(out / "last", path.name)
         if better:
@@ -188,8 +203,43 @@ def read_progress(path: Path) -> Progress:
 
 
 def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put a checkpoint back into a model and its optimiser."""
-    device = str(next(model.parameters()).device)
-    model.load_state_dict(load_file(path / "model.safetensors", device=device))
+    """Put a checkpoint back into a model and its optimiser, whatever number of processes wrote it."""
+    if (path / "shards").is_dir():
+        held = model.state_dict()
+        stored = FileSystemReader(str(path / "shards")).read_metadata().state_dict_metadata
+        parameters = dict(model.named_parameters())
+        names = [n.removeprefix("optimizer.") for n in stored if n.startswith("optimizer.")]
+        moments = {n: _room_for(n, parameters) for n in names}
+        load_shards({"model": held, "optimizer": moments}, checkpoint_id=str(path / "shards"))
+        model.load_state_dict(held)
+        load_optimizer(model, optimizer, moments)
+        return read_progress(path)
+    own = model.state_dict()
+    stored = load_file(path / "model.safetensors", device=str(next(model.parameters()).device))
+    model.load_state_dict({name: _as_held(t, own.get(name)) for name, t in stored.items()})
     load_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
     return read_progress(path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Only the weights of a checkpoint, into a model that is not sharded."""
+    if (path / "shards").is_dir():
+        held = model.state_dict()
+        load_shards({"model": held}, checkpoint_id=str(path / "shards"))
+        model.load_state_dict(held)
+    else:
+        model.load_state_dict(load_file(path / "model.safetensors"))
+
+
+def _room_for(name: str, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+    parameter, _, key = name.rpartition("/")
+    if parameter not in parameters:
+        raise ValueError(f"the optimiser's state is of another model: it has no parameter {parameter!r}")
+    return torch.zeros(()) if key == "step" else torch.empty_like(parameters[parameter]).detach()
+
+
+def _as_held(tensor: Tensor, held: Any) -> Tensor:
+    """A whole tensor, split as the one it replaces."""
+    if isinstance(held, DTensor) and not isinstance(tensor, DTensor) and tensor.ndim:
+        return distribute_tensor(tensor.to(held.device), held.device_mesh, held.placements)
+    return tensor

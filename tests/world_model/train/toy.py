@@ -1,8 +1,9 @@
 """A toy that trains in milliseconds yet uses everything a resume can forget, and a child process that trains it.
 
-Run as a script: toy.py OUT STEPS RESUME [PARALLEL [BATCH]].
+Run as a script: toy.py OUT STEPS RESUME [PARALLEL], alone or as one of torchrun's processes.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class ToyModel(nn.Module):
             nn.Flatten(), nn.Linear(48, 32), nn.BatchNorm1d(32), nn.SiLU(), nn.Linear(32, 8)
         )
         self.predictor = nn.Sequential(nn.Linear(15, 32), nn.SiLU(), nn.Dropout(dropout), nn.Linear(32, 8))
+        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)) for _ in range(2))
+        self.unused = nn.Linear(3, 3)  # as the extrinsics encoder of V-JEPA 2-AC's predictor
         self.target = nn.Linear(8, 8).requires_grad_(False)
 
 
@@ -36,6 +39,8 @@ class ToyRecipe:
     def loss(self, model, clip, step, generator):
         z = torch.stack([model.encoder(f) for f in clip["frames"].float().div(255).unbind(1)], 1)  # [B, T, D]
         guess = model.predictor(torch.cat([z[:, :-1], clip["actions"]], -1))
+        for block in model.blocks:
+            guess = guess + block(guess)
         direction = torch.randn(8, generator=generator, device=z.device)
         spread = (z @ direction).flatten().abs().sub(1).square().mean()
         error = (guess - model.target(z[:, 1:])).square().mean()
@@ -43,7 +48,7 @@ class ToyRecipe:
 
     def after_step(self, model, step):
         with torch.no_grad():
-            model.target.weight.lerp_(model.predictor[3].weight[:, :8], 0.01)
+            model.target.weight.lerp_(model.blocks[0][1].weight, 0.01)
 
 
 class ToyLoader:
@@ -92,9 +97,9 @@ def run(out: Path, *, steps: int, **options):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(
-        Path(sys.argv[1]),
-        steps=int(sys.argv[2]),
-        resume=sys.argv[3] if sys.argv[3] != "none" else None,
-        say=print,
-    )
+    out, steps, resume, *rest = sys.argv[1:]
+    parallel = rest[0] if rest else "none"
+    share = ToyLoader(rank=int(os.environ.get("RANK", 0)), size=int(os.environ.get("WORLD_SIZE", 1)))
+    recipe = ToyRecipe(dropout=0.1 if parallel == "none" else 0.0)
+    resume = resume if resume != "none" else None
+    run(Path(out), steps=int(steps), resume=resume, say=print, recipe=recipe, loader=share, parallel=parallel)

@@ -1,0 +1,120 @@
+"""The recipe of the shipped model: predict, roll out, recover the action, reach the goal, stay Gaussian.
+
+loss = |zhat - z|^2 + |shat - s|^2 + the same over a roll-out + inverse dynamics + policy + critic + SIGReg(z)
+
+Nothing is frozen and no gradient is stopped: SIGReg keeps the latent from collapsing, the inverse dynamics keeps in
+it what the arm controls, policy and critic what a goal is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from data.types import CLOSEDNESS, Conventions, Memory
+from world_model.compact import CompactModel, absolute
+from world_model.features import STEP_M
+from world_model.heads.critic import Critic
+from world_model.heads.policy import Policy
+from world_model.losses.inverse_dynamics import InverseDynamics
+from world_model.losses.sigreg import sigreg
+
+
+class PandaModel(nn.Module):
+    """The world model with the heads that shape it; the heads are trained again, alone, afterwards."""
+
+    def __init__(self, world: CompactModel) -> None:
+        super().__init__()
+        self.world = world
+        self.inverse = InverseDynamics(tokens=1, dim=world.dim)
+        self.policy = Policy(dim=world.dim)
+        self.critic = Critic(dim=world.dim)
+
+
+@dataclass(kw_only=True)
+class PandaRecipe:
+    """Weights of the terms, and the model's sizes."""
+
+    model: dict | None = None
+    """Sizes of the compact model (see world_model.compact)."""
+    rollout_from: int = 2
+    """Real frames that a roll-out begins with."""
+    rollout_weight: float = 1.0
+    inverse_weight: float = 0.5
+    policy_weight: float = 0.5
+    critic_weight: float = 0.1
+    sigreg_weight: float = 1.0
+    directions: int = 256
+    colour_jitter: float = 0.1
+    """Greatest relative change of brightness and of each channel, the same for all frames of a clip and its goals."""
+
+    def build(self, conventions: Conventions) -> nn.Module:
+        return PandaModel(CompactModel(conventions, **(self.model or {})))
+
+    def loss(
+        self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, PandaModel)
+        frames, poses, actions = clip["frames"], clip["poses"], clip["actions"]
+        B, T = poses.shape[:2]
+        seen = torch.cat([frames, clip["goals"]], 1)
+        tint = 1 + self.colour_jitter * (
+            2 * torch.rand(B, 1, 1, 1, 1, 3, generator=generator, device=poses.device) - 1
+        )
+        z = model.world.encode((seen * tint).clamp(0, 255).flatten(0, 1)).unflatten(
+            0, (B, -1)
+        )  # [B, T + G, 1, D]
+        z, goals = z[:, :T], z[:, T:]
+        told = absolute(actions, poses[:, :-1])
+
+        next_z, next_s = model.world.predict(z[:, :-1], poses[:, :-1], told)
+        one_step = (next_z - z[:, 1:]).square().mean()
+        pose = _pose_error(next_s, poses[:, 1:])
+        seen_frames = self.rollout_from
+        memory = Memory(
+            latents=z[:, :seen_frames], poses=poses[:, :seen_frames], actions=actions[:, : seen_frames - 1]
+        )
+        future = model.world.imagine(memory, told[:, None, seen_frames - 1 :])
+        rollout = (future.latents[:, 0] - z[:, seen_frames:]).square().mean()
+        pose = pose + _pose_error(future.poses[:, 0], poses[:, seen_frames:])
+        inverse = model.inverse.loss(z, actions, next_z)
+
+        now = torch.arange(T - 1, device=poses.device)
+        wanted = torch.cat([z[:, -1:], goals], 1)  # the clip's own last frame is a goal that is near
+        steps = (
+            torch.cat([torch.zeros_like(clip["goal_steps"][:, :1]), clip["goal_steps"]], 1)[:, None]
+            + (T - 1 - now)[:, None]
+        )
+        count = wanted.shape[1]
+        here = z[:, :-1, None].expand(-1, -1, count, -1, -1)
+        there = wanted[:, None].expand(-1, T - 1, -1, -1, -1)
+        at = poses[:, :-1, None].expand(-1, -1, count, -1)
+        policy = model.policy.loss(here, there, at, told[:, :, None].expand(-1, -1, count, -1))
+        critic = model.critic.loss(here, there, at, steps)
+        gaussian = sigreg(z, step=step, directions=self.directions, per_step=True)
+        loss = (
+            one_step
+            + pose
+            + self.rollout_weight * rollout
+            + self.inverse_weight * inverse
+            + self.policy_weight * policy
+            + self.critic_weight * critic
+            + self.sigreg_weight * gaussian
+        )
+        with torch.no_grad():
+            copied = (z[:, 1:] - z[:, :-1]).square().mean()
+        figures = {
+            "one_step": one_step, "copy_ratio": one_step / copied, "rollout": rollout, "pose": pose,
+            "inverse": inverse, "policy": policy, "critic": critic, "sigreg": gaussian,
+        }  # fmt: skip
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
+
+
+def _pose_error(guess: Tensor, truth: Tensor) -> Tensor:
+    """Position in usual steps and closedness in halves, squared."""
+    position = (guess[..., :3] - truth[..., :3]) / STEP_M
+    closed = 2 * (guess[..., CLOSEDNESS:] - truth[..., CLOSEDNESS:])
+    return torch.cat([position, closed], -1).square().mean()
