@@ -27,7 +27,8 @@ class CompactModel(nn.Module):
         conventions: Conventions,
         *,
         dim: int = 256,
-        channels: tuple[int, ...] = (64, 96, 128, 128),
+        channels: tuple[int, ...] = (48, 64, 96, 128),
+        shrinks: tuple[int, ...] = (1, 2),
         view_width: int = 384,
         width: int = 256,
         depth: int = 4,
@@ -39,8 +40,13 @@ class CompactModel(nn.Module):
         self.conventions, self.dim, self.context = conventions, dim, context
         views = len(conventions.cameras)
         self.eyes = nn.ModuleList(
-            ConvEncoder(image_size=conventions.image_size, channels=tuple(channels), width=view_width)
-            for _ in range(views)
+            ConvEncoder(
+                image_size=conventions.image_size,
+                channels=tuple(channels),
+                width=view_width,
+                shrink=shrinks[min(view, len(shrinks) - 1)],  # the wrist sees from near: half its pixels do
+            )
+            for view in range(views)
         )
         self.project = nn.Sequential(
             nn.BatchNorm1d(views * view_width),

@@ -29,15 +29,20 @@ class ConvEncoder(nn.Module):
     """uint8 [B, H, W, 3] -> [B, width].  Where things are must survive: the last map is flattened, not pooled."""
 
     def __init__(
-        self, *, image_size: int = 128, channels: tuple[int, ...] = (64, 96, 128, 128), width: int = 384
+        self,
+        *,
+        image_size: int = 128,
+        channels: tuple[int, ...] = (48, 64, 96, 128),
+        width: int = 384,
+        shrink: int = 1,
     ) -> None:
         super().__init__()
-        side = image_size // PATCH
-        layers: list[nn.Module] = [nn.Conv2d(3 * PATCH * PATCH, channels[0], 3, padding=1)]
+        side = image_size // (PATCH * shrink)
+        layers: list[nn.Module] = [nn.Conv2d(3 * PATCH * PATCH, channels[0], 1)]
         for before, after in itertools.pairwise(channels):
             layers += [nn.SiLU(), nn.Conv2d(before, after, 4, stride=2, padding=1), Residual(after)]
             side //= 2
-        self.image_size = image_size
+        self.image_size, self.shrink = image_size, shrink
         self.body = nn.Sequential(*layers)
         self.norm = nn.GroupNorm(8, channels[-1])
         self.out = nn.Linear(channels[-1] * side * side, width)
@@ -48,6 +53,8 @@ class ConvEncoder(nn.Module):
                 f"the encoder takes frames [B, {self.image_size}, {self.image_size}, 3], got {list(frames.shape)}"
             )
         x = frames.permute(0, 3, 1, 2).to(self.out.weight.dtype).mul(1 / 64).sub(2.0)
+        if self.shrink > 1:
+            x = F.avg_pool2d(x, self.shrink)
         x = F.pixel_unshuffle(x, PATCH).contiguous(memory_format=torch.channels_last)
         x = F.silu(self.norm(self.body(x)))
         return self.out(x.flatten(1))
