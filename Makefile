@@ -67,7 +67,7 @@ $(VENV)/.torch: | $(BIN)/python
 $(VENV)/.runs: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "setup: installing Forearm (once; a few minutes)"
 	@$(INSTALL) --editable .
-	@$(MAKE) --no-print-directory $(VENV)/.gl
+	@$(MAKE) --no-print-directory --silent $(VENV)/.gl
 	@touch $@
 
 $(VENV)/.tests: pyproject.toml constraints.txt $(VENV)/.runs
