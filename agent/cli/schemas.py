@@ -317,14 +317,18 @@ def to_config(command: Command, composed: Any) -> Any:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UsageError(_in_words(command, error)) from error
-    _expand_home(config)
+    _finish(config)
     return config
 
 
-def _expand_home(config: Any) -> None:
+def _finish(config: Any) -> None:
+    """What OmegaConf leaves out: `~` in paths, tuples (it makes lists of them)."""
+    hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            _expand_home(value)
+            _finish(value)
         elif isinstance(value, Path):
             setattr(config, f.name, value.expanduser())
+        elif isinstance(value, list) and _origin(unwrap_optional(hints[f.name])) is tuple:
+            setattr(config, f.name, tuple(value))

@@ -48,6 +48,8 @@ class Config:
     """How many to count."""
     tasks: list[str] = field(default_factory=lambda: ["reach"])
     """Which tasks."""
+    cameras: tuple[str, ...] = ("left", "wrist")
+    """Which cameras."""
     env: World = field(default_factory=World)
     planner: dict[str, Any] = field(default_factory=dict)
     seed: int | None = 0
@@ -67,6 +69,7 @@ def run(config, run):
     run.say(f"counting {config.episodes} of {config.from_} with {config.planner}")
     run.results["resumed"] = run.resumed
     run.results["figure"] = float("nan")
+    assert isinstance(config.cameras, tuple) and isinstance(config.tasks, list)
     if config.fail == "bug":
         raise RuntimeError("a screw is loose")
     if config.fail == "user":
