@@ -105,12 +105,13 @@ class ActionSpace:
         return self.clip(still)
 
     def commanded(self, memory: Memory) -> Tensor:
-        """The closedness last commanded [B]: what the fingers measure on an object says nothing of the command."""
-        now = memory.poses[:, -1, CLOSEDNESS]
-        if memory.actions.shape[1]:
-            last = memory.actions[:, -1, CLOSEDNESS]
-            now = last if self.gripper is GripperRule.TARGET else memory.poses[:, -2, CLOSEDNESS] + last
-        return now.clamp(0.0, 1.0)
+        """The closedness last commanded [B]: what fingers measure around an object says nothing of the command.
+
+        In a memory an action's gripper part is the command less the closedness before it, whatever the rule is.
+        """
+        if not memory.actions.shape[1]:
+            return memory.poses[:, -1, CLOSEDNESS].clamp(0.0, 1.0)
+        return (memory.poses[:, -2, CLOSEDNESS] + memory.actions[:, -1, CLOSEDNESS]).clamp(0.0, 1.0)
 
     def gripper_plans(self, horizon: int, like: Tensor) -> Tensor:
         """All closedness targets [P, H]: start open or closed, switch before step 1, 2, .. or never."""

@@ -14,6 +14,7 @@ from planners.actions import ActionSpace
 from planners.search import Search
 
 GOLDEN = 0.6180339887498949
+IMPROBABLE = 0.01
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,6 +28,7 @@ class Belief:
     high: Tensor  # [B, H, S]
     plans: Tensor | None  # [B, P] probabilities; None: the gripper is not a switch
     table: Tensor | None  # [P, H] closedness targets
+    allowed: Tensor | None  # [B, P] gripper plans that may be tried
 
     @staticmethod
     def around(
@@ -37,8 +39,8 @@ class Belief:
         Args:
             spread: first deviation as a share of half the box.
             trust: the box around the centre that is searched, as a share of half the box; 1 or more: all of it.
-            patience: how many steps a gripper plan may differ from the centre's before it is improbable;
-                None: all plans are equally probable.
+            patience: how many steps a gripper plan may differ from the centre's before it is improbable (below
+                one per cent it is not tried); None: all plans are equally probable.
         """
         space = search.space
         low, high = (space.take(edge) for edge in space.box(centre))
@@ -46,7 +48,7 @@ class Belief:
         if trust < 1.0:
             low, high = torch.maximum(low, mean - trust * half), torch.minimum(high, mean + trust * half)
         std = (spread * half).expand_as(mean).clone()
-        plans = table = None
+        plans = table = allowed = None
         if space.switched:
             table = space.gripper_plans(search.horizon, centre)
             if patience is None:
@@ -55,31 +57,53 @@ class Belief:
                 wanted = space.targets(centre[:, None], search.memory)  # [B, 1, H]
                 differ = (wanted - table).abs().sum(-1)  # [B, P]
                 plans = torch.softmax(-differ / max(patience, 1e-3), -1)
+            allowed = plans >= IMPROBABLE
+            plans = plans * allowed / (plans * allowed).sum(1, keepdim=True)
         return Belief(
-            space=space, centre=centre, std=std, low=low.expand_as(mean), high=high.expand_as(mean),
-            plans=plans, table=table,
-        )  # fmt: skip
+            space=space,
+            centre=centre,
+            std=std,
+            low=low.expand_as(mean),
+            high=high.expand_as(mean),
+            plans=plans,
+            table=table,
+            allowed=allowed,
+        )
 
     def sample(self, search: Search, count: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Candidates [B, K, H, A] and their gripper plans [B, K]; the first is the mean with its likeliest plan.
 
+        The next are the mean with every other gripper plan, so that the switch is judged without noise.
         `noise` [B, K, H, S] may be coloured; None draws white noise.
         """
         if noise is None:
             noise = search.normal(count, *self.std.shape[1:])
-        mean = self.space.take(self.centre)
-        values = torch.addcmul(mean[:, None], noise, self.std[:, None])
-        values[:, 0] = mean
+        chosen, still = self._plans(search, count)
+        scale = self.std[:, None].expand(-1, count, -1, -1) * ~still[..., None, None]
+        values = torch.addcmul(self.space.take(self.centre)[:, None], noise, scale)
         values = torch.minimum(torch.maximum(values, self.low[:, None]), self.high[:, None])
         actions = self.space.put(self.centre[:, None].expand(-1, count, -1, -1), values)
-        if self.plans is None or self.table is None:
+        if chosen is None or self.table is None:
             return actions, None
+        return self.space.with_targets(actions, self.table[chosen], search.memory), chosen
+
+    def _plans(self, search: Search, count: int) -> tuple[Tensor | None, Tensor]:
+        """The gripper plan of each candidate [B, K], and which candidates are the mean itself [B, K]."""
+        still = torch.zeros(len(self.std), count, dtype=torch.bool, device=self.std.device)
+        still[:, 0] = True
+        if self.plans is None or self.table is None or self.allowed is None:
+            return None, still
         # A golden-ratio sequence: any first part of the candidates covers the plans by their probability.
-        turn = torch.arange(count, device=noise.device, dtype=torch.float64) * GOLDEN
-        turn = torch.remainder(turn + search.uniform(1).double(), 1.0).to(noise.dtype)  # [B, K]
+        turn = torch.arange(count, device=self.std.device, dtype=torch.float64) * GOLDEN
+        turn = torch.remainder(turn + search.uniform(1).double(), 1.0).to(self.plans.dtype)  # [B, K]
         chosen = torch.searchsorted(self.plans.cumsum(1), turn.contiguous()).clamp(max=len(self.table) - 1)
         chosen[:, 0] = self.plans.argmax(1)
-        return self.space.with_targets(actions, self.table[chosen], search.memory), chosen
+        swept = min(len(self.table), count // 4)  # a small budget is not spent on the switch alone
+        if swept == len(self.table):
+            each = torch.arange(swept, device=chosen.device)
+            still[:, 1 : swept + 1] = self.allowed
+            chosen[:, 1 : swept + 1] = torch.where(self.allowed, each, chosen[:, 1 : swept + 1])
+        return chosen, still
 
     def fit(
         self,
@@ -111,24 +135,22 @@ class Belief:
         std = torch.lerp(variance.sqrt(), self.std, std_momentum)
         self.std = torch.maximum(std, smallest * half)
         self.centre = self.space.put(self.centre, torch.minimum(torch.maximum(mean, self.low), self.high))
-        if self.plans is not None and plans is not None and self.table is not None:
-            count = len(self.table)
-            each = (
-                weights
-                if weights is not None
-                else torch.full_like(plans, 1, dtype=mean.dtype) / plans.shape[1]
-            )
-            found = torch.zeros_like(self.plans).scatter_add_(1, plans, each)
-            self.plans = torch.lerp(
-                torch.lerp(found, self.plans, momentum), found.new_full((), 1 / count), doubt
-            )
+        if self.plans is not None and plans is not None and self.allowed is not None:
+            if weights is None:
+                weights = mean.new_full(plans.shape, 1.0 / plans.shape[1])
+            found = torch.zeros_like(self.plans).scatter_add_(1, plans, weights)
+            shared = (self.allowed / self.allowed.sum(1, keepdim=True)).to(found)
+            self.plans = torch.lerp(torch.lerp(found, self.plans, momentum), shared, doubt)
 
-    def mean_actions(self, search: Search) -> Tensor:
-        """The mean with its likeliest gripper plan [B, H, A]."""
-        if self.plans is None or self.table is None:
-            return self.centre
-        targets = self.table[self.plans.argmax(1)][:, None]
-        return self.space.with_targets(self.centre[:, None].clone(), targets, search.memory)[:, 0]
+    def regripped(self, search: Search, actions: Tensor) -> Tensor | None:
+        """Actions [B, H, A] with every gripper plan [B, P, H, A]; plans that are not allowed become the likeliest."""
+        if self.plans is None or self.table is None or self.allowed is None:
+            return None
+        count = len(self.table)
+        each = torch.arange(count, device=actions.device)
+        chosen = torch.where(self.allowed, each, self.plans.argmax(1, keepdim=True))
+        copies = actions[:, None].repeat(1, count, 1, 1)
+        return self.space.with_targets(copies, self.table[chosen], search.memory)
 
 
 def elites_of(energies: Tensor, count: int, *values: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:

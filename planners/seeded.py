@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from data.types import Memory
 from planners.actions import ActionSpace
@@ -98,15 +99,35 @@ class Seeded:
         )  # fmt: skip
         search.info["elites"] = found
         if self.refine_steps and not search.over and found is not None and scores is not None:
-            search.stage = "adam"
             pool = torch.cat([found, best_offer.actions[:, None]], 1)
             ranked = torch.cat([scores, best_offer.energy[:, None]], 1)
-            _, (few,) = elites_of(ranked, self.refine, pool)
-            assert few is not None
             descend(
-                search, few, belief.low[:, None], belief.high[:, None], steps=self.refine_steps,
-                rate=self.rate, final=0.2,
-            )  # fmt: skip
+                search,
+                self._promising(search, belief, pool, ranked),
+                belief.low[:, None],
+                belief.high[:, None],
+                steps=self.refine_steps,
+                rate=self.rate,
+                final=0.2,
+            )
         if self.margin > 0.0 and seeded:
             search.best.keep(best_offer, search.best.energy > best_offer.energy - self.margin)
         return search.finish()
+
+    def _promising(self, search: Search, belief: Belief, pool: Tensor, scores: Tensor) -> Tensor:
+        """What Adam refines [B, E, H, A]: half the best candidates, half the best one with other gripper plans.
+
+        The gripper has no gradient, and a switch at another step shows its worth only once the rest has followed.
+        """
+        assert search.best is not None
+        search.stage = "adam"
+        variants = belief.regripped(search, search.best.actions)
+        energies = None if variants is None else search.evaluate(variants)
+        half = self.refine if energies is None else (self.refine + 1) // 2
+        _, (few,) = elites_of(scores, half, pool)
+        assert few is not None
+        if variants is None or energies is None:
+            return few
+        _, (others,) = elites_of(energies, self.refine // 2, variants)
+        assert others is not None
+        return torch.cat([few, others], 1)
