@@ -314,7 +314,8 @@ def _quaternion(poses: np.ndarray) -> np.ndarray:
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt((vectors * vectors).sum(-1))
+    with np.errstate(over="ignore"):  # infinitely far is far enough
+        return np.sqrt((vectors * vectors).sum(-1))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
