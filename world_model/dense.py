@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from data.types import Conventions, Imagined, Memory
-from world_model.encoders.vit import VisionTransformer, sized
+from world_model.encoders.dino import Dino, DinoConfig
+from world_model.encoders.vit import VisionTransformer, ViTConfig, sized
 from world_model.imagine import imagine_tokens
 from world_model.losses.prediction import layer_norm
+from world_model.predictors.masked import MaskedPredictor, MaskedPredictorConfig
 from world_model.predictors.tokens import TokenPredictor, TokenPredictorConfig
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -25,47 +28,43 @@ def normalise_pixels(frames: Tensor, dtype: torch.dtype) -> Tensor:
     return ((frames.float() - mean) / std).movedim(-1, -3).to(dtype)
 
 
-@dataclass(kw_only=True)
-class DenseConfig:
-    """A dense world model of our own."""
-
-    encoder: str = "tiny"
-    """A size of `encoders.vit.SIZES`: tiny small base large huge giant gigantic."""
-    patch: int = 16
-    """Side of a patch in pixels."""
-    width: int = 192
-    """Channels inside the predictor."""
-    depth: int = 6
-    """Blocks of the predictor."""
-    heads: int = 6
-    """Attention heads of the predictor."""
-    z_dim: int = 0
-    """Channels of a latent variable that picks one of several futures (0: none)."""
-    conventions: Conventions = field(default_factory=Conventions)
-    """Cameras, crop, step: what the model takes for granted."""
-
-    def build(self) -> DenseWorldModel:
-        """The untrained model."""
-        vit = sized(self.encoder, patch=self.patch, rope="interleaved")
-        side = self.conventions.image_size // self.patch
-        grid = (side * len(self.conventions.cameras), side)
-        predictor = TokenPredictorConfig(
-            latent_dim=vit.dim,
-            dim=self.width,
-            depth=self.depth,
-            heads=self.heads,
-            grid=grid,
-            z_dim=self.z_dim,
-            rope="interleaved",
-        )
-        model = DenseWorldModel(
-            VisionTransformer(vit), TokenPredictor(predictor), conventions=self.conventions
-        )
-        model.config = asdict(self)
-        return model
+ENCODERS: dict[str, tuple[Any, Any]] = {"vit": (VisionTransformer, ViTConfig), "dino": (Dino, DinoConfig)}
+PREDICTORS: dict[str, tuple[Any, Any]] = {
+    "tokens": (TokenPredictor, TokenPredictorConfig),
+    "masked": (MaskedPredictor, MaskedPredictorConfig),
+}
 
 
-class DenseWorldModel(nn.Module):
+def dense_config(
+    conventions: Conventions,
+    *,
+    encoder: str = "tiny",
+    patch: int = 16,
+    width: int = 192,
+    depth: int = 6,
+    heads: int = 6,
+    z_dim: int = 0,
+) -> dict[str, Any]:
+    """The configuration of a dense model of our own, for `DenseModel(conventions, **config)`: an encoder of a known
+    size (`encoders.vit.SIZES`), and a predictor of this width, depth and number of heads."""
+    vit = sized(encoder, patch=patch, rope="interleaved")
+    side = conventions.image_size // patch
+    predictor = TokenPredictorConfig(
+        latent_dim=vit.dim,
+        dim=width,
+        depth=depth,
+        heads=heads,
+        grid=(side * len(conventions.cameras), side),
+        z_dim=z_dim,
+        rope="interleaved",
+    )
+    return {
+        "encoder": {"kind": "vit", **asdict(vit)},
+        "predictor": {"kind": "tokens", **asdict(predictor)},
+    }
+
+
+class DenseModel(nn.Module):
     """An encoder that sees each frame alone and a token predictor (implements `data.types.WorldModel`).
 
     Several views are stacked as rows of one grid.  `encoder` and `predictor` give raw outputs; `encode`, `predict`
@@ -74,20 +73,30 @@ class DenseWorldModel(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        predictor: nn.Module | None,
-        *,
         conventions: Conventions,
+        *,
+        encoder: nn.Module | Mapping[str, Any],
+        predictor: nn.Module | Mapping[str, Any] | None = None,
         normalise: bool = True,
         memory_limit_mb: float | None = None,
     ) -> None:
+        """Encoder and predictor are modules, or their configurations with a `kind` (as `config` has them)."""
         super().__init__()
-        self.encoder = encoder
-        self.predictor = predictor
+        self.encoder: nn.Module = _made(encoder, ENCODERS, "encoder")
+        self.predictor = None if predictor is None else _made(predictor, PREDICTORS, "predictor")
         self.conventions = conventions
         self.normalise = normalise
         self.memory_limit_mb = memory_limit_mb
-        self.config: dict[str, Any] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds this model again: `DenseModel(conventions, **config)`."""
+        return {
+            "encoder": _described(self.encoder, ENCODERS),
+            "predictor": None if self.predictor is None else _described(self.predictor, PREDICTORS),
+            "normalise": self.normalise,
+            "memory_limit_mb": self.memory_limit_mb,
+        }
 
     def encode(self, frames: Tensor, poses: Tensor | None = None) -> Tensor:
         """uint8 [B, V, H, W, 3] -> latents [B, V * N, D].  The pose is the predictor's, not the latent's."""
@@ -130,3 +139,21 @@ class DenseWorldModel(nn.Module):
                 "post-train one, or load an AC checkpoint"
             )
         return self.predictor
+
+
+def _made(part: nn.Module | Mapping[str, Any], known: Mapping[str, tuple[Any, Any]], what: str) -> nn.Module:
+    if isinstance(part, nn.Module):
+        return part
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}  # JSON has no tuples
+    kind = str(fields.pop("kind", None))
+    if kind not in known:
+        raise ValueError(f"{what} kind {kind!r} is not known; there are {sorted(known)}")
+    module, config = known[kind]
+    return module(config(**fields))
+
+
+def _described(module: nn.Module, known: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    for kind, (made, _) in known.items():
+        if isinstance(module, made):
+            return {"kind": kind, **asdict(cast(Any, module.config))}
+    raise TypeError(f"a {type(module).__name__} has no configuration that a checkpoint could keep")

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from data.types import Conventions
-from world_model.dense import DenseWorldModel
+from world_model.dense import DenseModel
 from world_model.encoders.vit import LEVELS, SIZES, VisionTransformer, ViTConfig
 from world_model.predictors.masked import MaskedPredictor, MaskedPredictorConfig
 from world_model.predictors.tokens import TokenPredictor, TokenPredictorConfig
@@ -41,7 +41,7 @@ def load_vjepa2(
     dtype: torch.dtype | None = None,
     encoder_key: str | None = None,
     conventions: Conventions | None = None,
-) -> DenseWorldModel:
+) -> DenseModel:
     """A world model with the encoder and predictor of an official file, in evaluation mode.
 
     `path` is an official `.pt` file, or a `.safetensors` file (or the folder that holds one) in Hugging Face's
@@ -71,7 +71,7 @@ def load_vjepa2(
         period_s=1.0,
         gripper_action="measured",
     )
-    model = DenseWorldModel(encoder, predictor, conventions=conventions)
+    model = DenseModel(conventions, encoder=encoder, predictor=predictor)
     log.info("%s: %s, %s", path, encoder.config, type(predictor).__name__)
     return model.eval()
 

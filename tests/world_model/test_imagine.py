@@ -1,11 +1,13 @@
 """Imagining with cached keys and values is the same as predicting the whole sequence again, and cheaper."""
 
+import json
+
 import pytest
 import torch
 
 from data.poses import apply_action
 from data.types import Conventions, Imagined, Memory
-from world_model.dense import DenseConfig, DenseWorldModel
+from world_model.dense import DenseModel, dense_config
 from world_model.encoders.vit import VisionTransformer, ViTConfig
 from world_model.imagine import bytes_per_candidate, imagine_tokens
 from world_model.losses import layer_norm, rollout_error
@@ -135,8 +137,8 @@ def test_each_imagined_step_costs_one_frame_and_the_past_is_seen_once(predictor)
 def test_imagined_energies_are_the_official_ones(golden, meta_encoder, meta_predictor) -> None:
     """Fixture d: 27 actions, one step and the same action twice."""
     d = golden("d_planning")
-    model = DenseWorldModel(
-        meta_encoder, meta_predictor(), conventions=Conventions(cameras=("left",), image_size=64)
+    model = DenseModel(
+        Conventions(cameras=("left",), image_size=64), encoder=meta_encoder, predictor=meta_predictor()
     )
     with torch.no_grad():
         latents = layer_norm(meta_encoder(d["frames"].transpose(1, 2).flatten(0, 1)))
@@ -156,8 +158,8 @@ def test_official_cem_energies_are_reproduced_sample_by_sample(
 ) -> None:
     """Each recorded sample of each recorded CEM iteration, imagined by us, has the recorded energy."""
     d = golden("d_planning")
-    model = DenseWorldModel(
-        meta_encoder, meta_predictor(), conventions=Conventions(cameras=("left",), image_size=64)
+    model = DenseModel(
+        Conventions(cameras=("left",), image_size=64), encoder=meta_encoder, predictor=meta_predictor()
     )
     memory = Memory(latents=d["context"][None], poses=d["pose"], actions=torch.zeros(1, 0, 7))
     for case in golden_text("d_planning")["cem"]["cases"]:
@@ -185,12 +187,12 @@ def test_a_memory_whose_parts_do_not_fit_is_refused(predictor) -> None:
 
 
 @pytest.fixture
-def dense() -> DenseWorldModel:
+def dense() -> DenseModel:
     torch.manual_seed(0)
     conventions = Conventions(cameras=("left", "wrist"), image_size=32)
     vit = VisionTransformer(ViTConfig(dim=48, depth=2, heads=3, hidden=96, rope="interleaved"))
     predictor = TokenPredictor(TokenPredictorConfig(latent_dim=48, dim=48, depth=2, heads=3, grid=(4, 2)))
-    return DenseWorldModel(vit, predictor, conventions=conventions).eval()
+    return DenseModel(conventions, encoder=vit, predictor=predictor).eval()
 
 
 def test_frames_to_imagination_with_two_views(dense) -> None:
@@ -212,7 +214,20 @@ def test_wrong_frames_are_named(dense) -> None:
     with pytest.raises(ValueError, match="1 views, but this model sees 2: left, wrist"):
         dense.encode(torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8))
     with pytest.raises(ValueError, match="no encoder size 'enormous'"):
-        DenseConfig(encoder="enormous").build()
+        dense_config(Conventions(), encoder="enormous")
+
+
+def test_a_model_is_built_again_from_its_config_even_through_json(dense) -> None:
+    again = DenseModel(dense.conventions, **json.loads(json.dumps(dense.config))).eval()
+    again.load_state_dict(dense.state_dict())
+    frames = torch.randint(0, 256, (1, 2, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(again.encode(frames), dense.encode(frames))
+    assert again.predictor.config == dense.predictor.config
+    own = DenseModel(Conventions(image_size=32), **dense_config(Conventions(image_size=32), depth=1))
+    assert own.predictor.tokens == 8
+    with pytest.raises(ValueError, match="encoder kind 'resnet' is not known"):
+        DenseModel(dense.conventions, encoder={"kind": "resnet"})
 
 
 def test_training_rolls_out_by_the_same_imagine(dense) -> None:
