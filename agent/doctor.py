@@ -112,7 +112,7 @@ def rendering() -> Finding:
     found, wrong = probes.ask("rendering")
     if found is None:
         return Finding(what="rendering", verdict=Verdict.bad, found=wrong, remedy=probes.REMEDY_GL)
-    text = f"{found['backend']}, {found['renderer']}, {found['frames_per_s']:.0f} frames/s of 128 px"
+    text = f"{found['backend']}, {found['renderer']}, {found['frames_per_s']:.0f} frames/s of a small scene at 128 px"
     return Finding(what="rendering", verdict=Verdict.ok, found=text)
 
 
