@@ -52,9 +52,13 @@ class ConvEncoder(nn.Module):
             raise ValueError(
                 f"the encoder takes frames [B, {self.image_size}, {self.image_size}, 3], got {list(frames.shape)}"
             )
-        x = frames.permute(0, 3, 1, 2).to(self.out.weight.dtype).mul(1 / 64).sub(2.0)
+        x = frames.permute(0, 3, 1, 2)
+        if torch.is_autocast_enabled(x.device.type):  # half the memory to move; 0 .. 255 are exact
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        else:
+            x = x.to(self.out.weight.dtype)
         if self.shrink > 1:
             x = F.avg_pool2d(x, self.shrink)
-        x = F.pixel_unshuffle(x, PATCH).contiguous(memory_format=torch.channels_last)
+        x = F.pixel_unshuffle(x.mul(1 / 64).sub_(2.0), PATCH).contiguous(memory_format=torch.channels_last)
         x = F.silu(self.norm(self.body(x)))
         return self.out(x.flatten(1))

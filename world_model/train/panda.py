@@ -64,9 +64,8 @@ class PandaRecipe:
         tint = 1 + self.colour_jitter * (
             2 * torch.rand(B, 1, 1, 1, 1, 3, generator=generator, device=poses.device) - 1
         )
-        z = model.world.encode((seen * tint).clamp(0, 255).flatten(0, 1)).unflatten(
-            0, (B, -1)
-        )  # [B, T + G, 1, D]
+        tinted = (seen * tint.bfloat16()).clamp_(0, 255)
+        z = model.world.encode(tinted.flatten(0, 1)).unflatten(0, (B, -1))  # [B, T + G, 1, D]
         z, goals = z[:, :T], z[:, T:]
         told = absolute(actions, poses[:, :-1])
 
