@@ -12,7 +12,7 @@ SCRIPTS = {
 _forearm() {
     local line="${COMP_LINE:0:COMP_POINT}" word reply
     word="${line##* }"
-    mapfile -t reply < <(forearm --complete $line"${line:+}" "$word" 2>/dev/null)
+    mapfile -t reply < <(forearm --complete ${line% *} "$word" 2>/dev/null)
     COMPREPLY=($(compgen -W "${reply[*]}" -- "$word"))
     [[ "$word" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%%=*}="}")
     [[ ${#COMPREPLY[@]} == 1 && "${COMPREPLY[0]}" == *= ]] && compopt -o nospace
@@ -21,7 +21,7 @@ complete -o default -F _forearm forearm""",
     "zsh": """\
 _forearm() {
     local -a reply
-    reply=(${(f)"$(forearm --complete ${words[@]} "$PREFIX" 2>/dev/null)"})
+    reply=(${(f)"$(forearm --complete ${words[1,CURRENT-1]} "$PREFIX" 2>/dev/null)"})
     compadd -S '' -a reply || _files
 }
 compdef _forearm forearm""",
@@ -44,7 +44,8 @@ def candidates(words: list[str]) -> list[str]:
     command = Command(name)
     key, equals, _ = word.partition("=")
     if not equals:
-        keys = [*command.groups, *(k.removesuffix("_") for k in command.leaves), *RUN_KEYS]
+        keys = [*command.groups, *(k.removesuffix("_") for k in command.leaves)]
+        keys += RUN_KEYS if command.keeps_run else []
         return sorted({f"{k}=" for k in keys if k.startswith(word)})
     return [f"{key}={v}" for v in _values(command, key) if f"{key}={v}".startswith(word)]
 

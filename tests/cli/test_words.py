@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -129,6 +132,31 @@ def test_completion(shell) -> None:
     assert complete("train", "from=x", "fr") == ["from="]
     assert "complete -o default" in shell("--completion", "bash").stdout
     assert shell("--completion", "tcsh").returncode == 2
+
+
+BASH = """
+eval "$(forearm --completion bash)"
+compopt() { echo "compopt $*"; }
+COMP_LINE="$1"; COMP_POINT=${#1}; _forearm; echo "${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("forearm tra", "train"),
+        ("forearm train epi", "compopt -o nospace episodes="),
+        ("forearm train from=x env=", "large small"),
+        ("forearm train env.engine=py", "pybullet"),
+        ("forearm doctor ", "compopt -o nospace data="),
+    ],
+)
+def test_bash_completes(shell, line: str, offered: str) -> None:
+    path = f"{Path(shell.forearm).parent}:{os.environ['PATH']}"
+    environment = {**shell.environment, "PATH": path}
+    done = subprocess.run(["bash", "-c", BASH, "bash", line], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == offered.split(), done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["tran"]])
