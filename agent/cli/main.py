@@ -155,7 +155,8 @@ def single(command: Command, line: Line, words: list[str], *, extra: Path | None
     if command.keeps_run:
         name = slug(taken.get("name") or ",".join(overrides)) or command.name
         folder = runs.make_folder(command.name, out=out, name=name, overwrite=overwrite, resumed=resumed)
-    run = runs.Run(command.name, folder, facts=runs.facts_of(config, overrides), resumed=resumed)
+    facts = runs.facts_of(config, overrides) if runs.rank() == 0 else {}
+    run = runs.Run(command.name, folder, facts=facts, resumed=resumed)
     if command.resumes and folder is not None:
         again = f"forearm {command.name} resume={shlex.quote(str(folder))}"
     else:
@@ -173,9 +174,10 @@ def execute(command: Command, config: Any, run: Run, *, again: str, verbose: boo
         where = f" What was done so far is in {run.dir}." if run.keeps else ""
         print(f"\nStopped.{where} Go on with: {again}", file=sys.stderr, flush=True)
 
-    with logging_to(run.dir / "log.txt" if run.keeps else None, verbose=verbose), Watch(stopped) as watch:
+    log = run.dir / run.log_name if run.keeps else None
+    with logging_to(log, verbose=verbose), Watch(stopped) as watch:
         try:
-            if run.keeps:
+            if run.keeps and run.first:
                 write_text(run.dir / "config.yaml", as_yaml(config))
                 run.save()
             status = int(command.run(config, run) or 0)
@@ -184,14 +186,14 @@ def execute(command: Command, config: Any, run: Run, *, again: str, verbose: boo
             return STOPPED
         except Exception as error:
             run.log.debug("traceback", exc_info=True)
-            status = report(error, verbose=verbose, log=run.dir / "log.txt" if run.keeps else None)
+            status = report(error, verbose=verbose, log=log)
             run.save("failed", f"{type(error).__name__}: {error}")
         else:
             if status == STOPPED:  # the command itself ended early and well
                 watch.finish()
                 return STOPPED
             run.save("done" if status == 0 else "failed")
-    if run.keeps:
+    if run.keeps and run.first:
         print(f"run      {run.dir}\nresults  {run.dir / 'results.json'}", flush=True)
     return status
 

@@ -29,6 +29,7 @@ class Run:
 
     `dir` is the run's folder; `say` prints a line and logs it; what is put into `results` is written to
     results.json, also when the command fails or is stopped; `resumed` tells that `dir` held an earlier part.
+    Under torchrun all processes share the folder, and only the first one speaks and writes results.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Run:
         self._path = path
         self._facts = facts or {}
         self._started = time.time()
+        self.first = rank() == 0
+        self.log_name = "log.txt" if self.first else f"log.{rank()}.txt"
 
     @property
     def dir(self) -> Path:
@@ -52,12 +55,13 @@ class Run:
         return self._path is not None
 
     def say(self, text: str = "") -> None:
-        print(text, flush=True)
+        if self.first:
+            print(text, flush=True)
         self.log.info(text, extra={"said": True})
 
     def save(self, status: str = "running", error: str | None = None) -> None:
         """Write results.json as things stand; a command may call it whenever there is something to keep."""
-        if self._path is None:
+        if self._path is None or not self.first:
             return
         now = {
             "status": status,
@@ -67,6 +71,11 @@ class Run:
         write_json(
             self._path / "results.json", {"command": self.command, **now, **self._facts, **self.results}
         )
+
+
+def rank() -> int:
+    """This process's number under torchrun; 0 otherwise."""
+    return int(os.environ.get("RANK", 0))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -196,6 +205,14 @@ def earlier_overrides(path: Path) -> list[str]:
 
 def make_folder(command: str, *, out: str | None, name: str, overwrite: bool, resumed: bool) -> Path:
     """Choose and make the folder; an existing run is refused, resumed or deleted as the user said."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if out is None:
+            raise UsageError(
+                "under torchrun name the folder, so that all processes share it: out=DIR or resume=DIR"
+            )
+        if rank() > 0:  # the first process decides about what is there
+            Path(out).expanduser().mkdir(parents=True, exist_ok=True)
+            return Path(out).expanduser()
     if out is None:
         now = datetime.now()
         parent = Path("outputs") / command / now.strftime("%Y-%m-%d")

@@ -154,3 +154,19 @@ def test_multirun_goes_on_after_a_failure(shell) -> None:
     assert done.returncode == 1
     assert [row["status"] for row in results(shell.cwd / "sweep")["jobs"]] == ["failed", "done"]
     assert "Traceback" not in done.stderr
+
+
+def test_under_torchrun_all_share_one_run_and_one_speaks(shell) -> None:
+    shell.environment |= {"WORLD_SIZE": "2"}
+    refused = shell(*TRAIN)
+    assert refused.returncode == 2
+    assert "out=DIR" in refused.stderr
+    ranks = []
+    for number in (1, 0):
+        shell.environment["RANK"] = str(number)
+        ranks.append(shell.start(*TRAIN, "out=here"))
+    said = [process.communicate(timeout=60)[0] for process in ranks]
+    assert said[0] == ""
+    assert "counting" in said[1]
+    assert results(shell.cwd / "here")["status"] == "done"
+    assert (shell.cwd / "here" / "log.1.txt").exists()
