@@ -6,7 +6,6 @@ have (a gap, a pause) is refused rather than bent.  Actions are derived after sa
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -119,9 +118,3 @@ def model_actions(
         change = wanted.clamp(0.0, 1.0) - poses[index[:-1], CLOSEDNESS]
         actions[:, CLOSEDNESS] = torch.where(wanted.isfinite(), change, actions[:, CLOSEDNESS])
     return actions
-
-
-def split_of(uuid: str, *, validation: float = 0.1) -> str:
-    """ "train" or "validation", by the episode's own name: the same for ever, on every machine."""
-    share = int.from_bytes(hashlib.sha256(uuid.encode()).digest()[:8], "big") / 2**64
-    return "validation" if share < validation else "train"

@@ -40,8 +40,8 @@ class VideoError(OSError):
 class _Decoder:
     """One open file: its packet table and a decoder that remembers where it stands."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
+        self.path, self.stamp = path, stamp
         self.lock = threading.Lock()
         self.reformatter = VideoReformatter()
         try:
@@ -141,10 +141,15 @@ def _decoder(path: str) -> _Decoder:
         _open_lock = threading.Lock()
         _open.clear()
         _owner = os.getpid()
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError(f"{path}: {error.strerror or error}") from error
+    stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
     with _open_lock:
         decoder = _open.get(path)
-        if decoder is None:
-            decoder = _open[path] = _Decoder(path)
+        if decoder is None or decoder.stamp != stamp:  # never opened, or written anew since
+            decoder = _open[path] = _Decoder(path, stamp)
             while len(_open) > MAX_OPEN:
                 _open.popitem(last=False)
         _open.move_to_end(path)

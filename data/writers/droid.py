@@ -315,7 +315,6 @@ class DroidWriter:
         with h5py.File(path, "w") as file:
             for key, values in data.items():
                 file.create_dataset(key, data=values)
-            file["action/robot_state"] = file["observation/robot_state"]
             file.attrs.update(attributes)
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
