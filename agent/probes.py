@@ -92,7 +92,7 @@ def codecs() -> dict[str, Any]:
         try:
             file = io.BytesIO()
             with av.open(file, "w", format="mp4") as container:
-                stream = container.add_stream(encoder, rate=10)
+                stream: Any = container.add_stream(encoder, rate=10)
                 stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
                 stream.options = {"svtav1-params": "rc=0"} if name == "av1" else {}
                 for shade in shades:

@@ -174,7 +174,7 @@ def execute(command: Command, config: Any, run: Run, *, again: str, verbose: boo
         where = f" What was done so far is in {run.dir}." if run.keeps else ""
         print(f"\nStopped.{where} Go on with: {again}", file=sys.stderr, flush=True)
 
-    log = run.dir / run.log_name if run.keeps else None
+    log = run.dir / "log.txt" if run.keeps and run.first else None
     with logging_to(log, verbose=verbose), Watch(stopped) as watch:
         try:
             if run.keeps and run.first:

@@ -43,7 +43,6 @@ class Run:
         self._facts = facts or {}
         self._started = time.time()
         self.first = rank() == 0
-        self.log_name = "log.txt" if self.first else f"log.{rank()}.txt"
 
     @property
     def dir(self) -> Path:
@@ -210,8 +209,7 @@ def make_folder(command: str, *, out: str | None, name: str, overwrite: bool, re
             raise UsageError(
                 "under torchrun name the folder, so that all processes share it: out=DIR or resume=DIR"
             )
-        if rank() > 0:  # the first process decides about what is there
-            Path(out).expanduser().mkdir(parents=True, exist_ok=True)
+        if rank() > 0:  # the first process makes it, before they all meet in the process group
             return Path(out).expanduser()
     if out is None:
         now = datetime.now()

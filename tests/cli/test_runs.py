@@ -169,4 +169,3 @@ def test_under_torchrun_all_share_one_run_and_one_speaks(shell) -> None:
     assert said[0] == ""
     assert "counting" in said[1]
     assert results(shell.cwd / "here")["status"] == "done"
-    assert (shell.cwd / "here" / "log.1.txt").exists()
