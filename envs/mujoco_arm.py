@@ -134,6 +134,12 @@ class MujocoDriver:
                 names |= bodies & {item.name for item in self.scene.objects}
         return names
 
+    def move_object(self, name: str, offset: np.ndarray) -> None:
+        """Push an object by `offset` [2] metres on the table, as a passer-by would."""
+        start = int(self.model.joint(name).qposadr[0])
+        self.data.qpos[start : start + 2] += offset
+        mujoco.mj_forward(self.model, self.data)
+
     def save(self) -> _Saved:
         state = np.zeros(mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(self.model, self.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)

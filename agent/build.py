@@ -1,0 +1,93 @@
+"""Wire an agent from a model's folder: load, check that arm and model agree, put the six modules together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envs.arm import Arm
+from planners.protocols import Planner
+from planners.seeded import Seeded
+from world_model.checkpoint import describe, load_heads, load_model
+
+from .actor import Actor
+from .agent import Agent
+from .configurator import Configurator, ConfiguratorSettings
+from .cost import CostSettings, GoalCost
+from .memory import ShortTermMemory
+from .perception import Perception
+from .surprise import Surprise, SurpriseScale
+
+
+@dataclass(kw_only=True)
+class AgentSettings:
+    """How the six modules are set."""
+
+    configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
+    cost: CostSettings = field(default_factory=CostSettings)
+    planner: Seeded = field(default_factory=lambda: Seeded(refine_steps=0))
+    stop_on_surprise: bool = True
+    """Stop and hold when what is seen is nothing like what was imagined."""
+    blind: bool = False
+    """Black cameras: what the pose alone gives away."""
+    keep_clouds: bool = False
+    """Keep every candidate of every plan, for pictures."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Mind:
+    """A loaded model with its heads: what agents on any arm share."""
+
+    model: Any
+    heads: dict[str, Any]
+    normalisation: dict[str, Any]
+    path: Path
+
+
+def load_mind(path: str | Path) -> Mind:
+    return Mind(
+        model=load_model(path),
+        heads=load_heads(path),
+        normalisation=describe(path).normalisation,
+        path=Path(path),
+    )
+
+
+def build_agent(
+    mind: Mind, arm: Arm, settings: AgentSettings | None = None, *, planner: Planner | None = None
+) -> Agent:
+    """An agent for `arm`; raises when the model takes other things for granted than the arm offers."""
+    settings = settings or AgentSettings()
+    conventions = mind.model.conventions
+    missing = [name for name in conventions.cameras if name not in arm.cameras]
+    if missing:
+        raise ValueError(
+            f"the model wants the camera {missing[0]!r}, the arm has {sorted(arm.cameras)}; "
+            f"choose a model trained on these cameras, or name them as the model does: {list(conventions.cameras)}"
+        )
+    if abs(arm.period_s - conventions.period_s) > 1e-6:
+        raise ValueError(
+            f"a model step is {conventions.period_s} s for the model and {arm.period_s} s for the arm; "
+            f"set env.period_s={conventions.period_s}"
+        )
+    planner = planner or settings.planner
+    stored = mind.normalisation.get("surprise")
+    scale = SurpriseScale(**stored) if stored else None
+    return Agent(
+        arm=arm,
+        perception=Perception(mind.model, blind=settings.blind),
+        memory=lambda: ShortTermMemory(frames=getattr(mind.model, "context", 3)),
+        costs=GoalCost(
+            mind.heads.get("critic"),
+            settings.cost,
+            latent_scale=float(mind.normalisation.get("latent_scale", 2.0)),
+            low=arm.limits.low,
+            high=arm.limits.high,
+        ),
+        actor=Actor(mind.model, mind.heads.get("policy"), planner, horizon=settings.planner.horizon),
+        configurator=Configurator(settings.configurator),
+        surprise=(lambda: Surprise(scale)) if scale is not None else None,
+        stop_on_surprise=settings.stop_on_surprise,
+        keep_clouds=settings.keep_clouds,
+    )
