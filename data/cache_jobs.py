@@ -238,7 +238,7 @@ def _pool(jobs: list[Job], shared: tuple[Any, ...], workers: int) -> Results:
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=shared) as pool:
         while waiting or running:
             try:
-                while waiting and len(running) < 2 * count:
+                while waiting and len(running) <= count:
                     running[pool.submit(_job, waiting[-1])] = waiting[-1]
                     waiting.pop()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

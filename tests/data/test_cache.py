@@ -194,7 +194,7 @@ def test_parallel_build_survives_what_kills_a_worker(tmp_path, logs, monkeypatch
     source = open_log(logs)
     jobs = [("logs", e.key, 0) for e in cache.episodes]
     readers = {"logs": Fatal(source.reader, jobs[1][1])}
-    results = dict(run_jobs(jobs, readers, out, cache.settings, 0, 2))  # type: ignore[arg-type]
+    results = dict(run_jobs(jobs, readers, out, cache.settings, 0, 1))  # type: ignore[arg-type]
     assert results.keys() == set(jobs)
     assert results[jobs[1]].reason == "kills the reader"  # type: ignore[union-attr]
     assert sorted(results[j][0].rows for j in jobs if j != jobs[1]) == [12, 20, 20]  # type: ignore[index]
