@@ -46,9 +46,7 @@ class Entry:
 class IndexedReader(EpisodeReader, Protocol):
     """A reader that can say little of an episode without reading it whole."""
 
-    central: ClassVar[
-        bool
-    ]  # its list comes out of files, which only a child process opens; else out of names
+    central: bool  # its list comes out of files, which only a child opens; else out of names
     path: Path
 
     def stamp(self, key: str) -> int:

@@ -1,5 +1,12 @@
 """Readers, one per format, in the order in which they are asked whether they recognise a path."""
 
+from data.formats.aloha import AlohaReader
+from data.formats.demos import LiberoReader, RobomimicReader
 from data.formats.droid import DroidReader
+from data.formats.lerobot import LeRobotReader
+from data.formats.rlds import RldsReader
 
-READERS = {reader.name: reader for reader in (DroidReader,)}
+READERS = {
+    reader.name: reader
+    for reader in (DroidReader, LeRobotReader, RldsReader, RobomimicReader, LiberoReader, AlohaReader)
+}

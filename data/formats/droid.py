@@ -109,7 +109,7 @@ class DroidReader:
                 position, euler = pose[:, :3] * options.position_scale, pose[:, 3:] * options.angle_scale
                 rotation = rotation_of(euler=euler)
             commanded = self._commanded(h5, keys)
-            frames, cameras, tracks, serials = self._cameras(h5, about, folder)
+            frames, cameras, tracks, serials = self._cameras(h5, keys, about, folder)
             time_s = self._time(h5, about, serials, rows)
             for serial in serials:
                 _compare_clocks(h5, folder / "recordings" / "MP4" / f"{serial}_timestamps.json", serial)
@@ -192,15 +192,10 @@ class DroidReader:
         scale = np.repeat([self.options.position_scale, self.options.angle_scale], 3)
         return np.concatenate([pose * scale, closedness[:, None]], 1)
 
-    def _serials(self, h5: Hdf5, about: dict[str, Any]) -> dict[str, str]:
+    def _serials(self, h5: Hdf5, keys: Keys, about: dict[str, Any]) -> dict[str, str]:
         """Our camera names -> the serials that name the files."""
-        mapped = {
-            k.removeprefix("camera."): v for k, v in self.options.key_map.items() if k.startswith("camera.")
-        }
-        if mapped:
-            return mapped
         if isinstance(about.get("camera_names"), dict):
-            return {str(name): str(serial) for serial, name in about["camera_names"].items()}
+            return keys.cameras({str(name): str(serial) for serial, name in about["camera_names"].items()})
         outside = [
             str(about[f"{role}_cam_serial"]) for role in ("ext1", "ext2") if about.get(f"{role}_cam_serial")
         ]
@@ -216,16 +211,16 @@ class DroidReader:
             return serial != left, -float(row[0, 1]) if row is not None and row.shape == (1, 6) else 0.0
 
         names = dict(zip(("exterior_left", "exterior_right"), sorted(outside, key=left_first)))
-        return names | ({"wrist": str(wrist)} if wrist is not None else {})
+        return keys.cameras(names | ({"wrist": str(wrist)} if wrist is not None else {}))
 
     def _cameras(
-        self, h5: Hdf5, about: dict[str, Any], folder: Path
+        self, h5: Hdf5, keys: Keys, about: dict[str, Any], folder: Path
     ) -> tuple[dict[str, Frames], dict[str, Camera], dict[str, np.ndarray], list[str]]:
         """Frames, cameras, where the moving ones were [T, 4, 4], and the serials."""
         frames: dict[str, Frames] = {}
         cameras: dict[str, Camera] = {}
         tracks: dict[str, np.ndarray] = {}
-        chosen = choose_cameras(self._serials(h5, about), self.options, folder)
+        chosen = choose_cameras(self._serials(h5, keys, about), self.options, folder)
         for name, serial in chosen.items():
             file = folder / "recordings" / "MP4" / f"{serial}.mp4"
             frames[name] = video = open_video(file, camera=name)

@@ -54,6 +54,8 @@ class LogOptions:
     """The point whose pose forward kinematics gives: tcp, hand or flange."""
     flip: str | None = None
     """How pictures are turned upright: none, vertical, rotate; None takes what the format says."""
+    bgr: bool = False
+    """Encoded pictures have red and blue exchanged (their recorder gave RGB to a library that expects BGR)."""
     pauses: str = "keep"
     """Rows in which the operator had let go: keep, or drop (cut out, which leaves time gaps)."""
     incomplete: bool = False
@@ -108,6 +110,16 @@ class Keys:
         if key is None:
             raise self._missing(name, usual, f"no key for {name}")
         return key
+
+    def cameras(self, found: dict[str, str]) -> dict[str, str]:
+        """Camera names to keys: those of the key map, or all that the format shows."""
+        mapped = {n.removeprefix("camera."): key for n, key in self.map.items() if n.startswith("camera.")}
+        for name, key in mapped.items():
+            if key in found:  # a camera's name will do in place of its key
+                mapped[name] = found[key]
+            elif key not in found.values() and key not in self.found:
+                raise self._missing(f"camera.{name}", [key], f"key_map.camera.{name} is not in the log")
+        return mapped or found
 
     def _missing(self, name: str, usual: Sequence[str], reason: str) -> Damaged:
         found = sorted(self.found)
@@ -239,12 +251,32 @@ def even_lengths(frames: dict[str, Frames], rows: int, file: Path | str) -> tupl
     return {camera: first_frames(source, length) for camera, source in frames.items()}, length
 
 
+_ALSO_CALLED = {
+    "exterior_left": (
+        "exterior_1_left",
+        "exterior_image_1_left",
+        "agentview",
+        "exterior",
+        "front",
+        "top",
+        "image",
+    ),
+    "exterior_right": ("exterior_2_left", "exterior_image_2_left", "sideview"),
+    "wrist": ("wrist_left", "wrist_image_left", "robot0_eye_in_hand", "eye_in_hand", "wrist_image", "hand"),
+}
+
+
 def choose_cameras(found: dict[str, Any], options: LogOptions, file: Path | str) -> dict[str, Any]:
-    """The cameras that the options ask for, in that order."""
+    """The cameras that the options ask for, in that order; ours also by the names that other formats use."""
     if options.cameras is None:
         return found
+    found = dict(found)
     for camera in options.cameras:
         if camera not in found:
+            other = next((name for name in _ALSO_CALLED.get(camera, ()) if name in found), None)
+            if other is not None:
+                found[camera] = found[other]
+                continue
             raise Damaged(
                 "camera missing",
                 file=file,

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
-@pytest.fixture()
+@pytest.fixture
 def log_copy(tmp_path: Path) -> Callable[[str], Path]:
     """A fixture copied to where an index may be written."""
 
@@ -67,6 +67,6 @@ class Scene:
         assert np.abs(difference.magnitude()).max() < most_rad
 
 
-@pytest.fixture()
+@pytest.fixture
 def scene() -> type[Scene]:
     return Scene
