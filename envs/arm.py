@@ -44,6 +44,7 @@ class Limits:
     max_tilt_rad: float = 0.6  # cone around straight down
     table_z: float = 0.0
     joint_margin_rad: float = 0.05
+    max_joint_speed_rad_s: float = 1.6  # mean over a model step, from the measured joints
     max_gripper_force_n: float = 40.0
 
 

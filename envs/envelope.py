@@ -129,12 +129,14 @@ def safe_pose(
     joints_for: Callable[[np.ndarray], np.ndarray | None] | None = None,
     joint_low: np.ndarray | None = None,
     joint_high: np.ndarray | None = None,
+    joints: np.ndarray | None = None,
+    period_s: float = 0.2,
     gripper_force_n: float | None = None,
 ) -> Outcome:
     """The pose to command for `action` from `anchor`, with notes; `Refused` where there is none.
 
-    `joints_for` gives the joints for a pose or None.  A pose whose joints come nearer than `joint_margin_rad` to
-    their limits is drawn back towards the anchor as far as needed.
+    `joints_for` gives the joints for a pose or None; `joints` are the measured ones.  A pose that would take the
+    joints nearer than `joint_margin_rad` to their limits, or there too fast, is drawn back towards the anchor.
     """
     action = check_action(action)
     anchor = np.asarray(anchor, np.float64)
@@ -151,18 +153,22 @@ def safe_pose(
         return Outcome(commanded=clipped.pose, clipped=bool(notes), notes=notes)
 
     def fits(pose: np.ndarray) -> bool:
-        joints = joints_for(pose)
-        if joints is None:
+        then = joints_for(pose)
+        if then is None:
             return False
         margin = limits.joint_margin_rad - TOLERANCE
         low = -np.inf if joint_low is None else joint_low + margin
         high = np.inf if joint_high is None else joint_high - margin
-        return bool(((joints >= low) & (joints <= high)).all())
+        slow = joints is None or np.abs(then - joints).max() <= limits.max_joint_speed_rad_s * period_s
+        return bool(((then >= low) & (then <= high)).all() and slow)
 
     pose = clipped.pose
     if not np.array_equal(pose[:6], anchor[:6]) and not fits(pose):
         pose = _draw_back(anchor, pose, limits, fits)
-        notes.append(f"joint limits (margin {limits.joint_margin_rad} rad): moved only as far as they allow")
+        notes.append(
+            f"moved only as far as the joints allow: {limits.joint_margin_rad} rad from their limits, "
+            f"{limits.max_joint_speed_rad_s} rad/s"
+        )
     return Outcome(commanded=pose, clipped=bool(notes), notes=notes)
 
 
@@ -171,7 +177,13 @@ def check_limits(limits: Limits) -> None:
     for axis, low, high in zip("xyz", limits.low, limits.high):
         if not low < high:
             raise ValueError(f"Limits: {axis} goes from {low} to {high} m; low must be below high")
-    for name in ("max_step_m", "max_turn_rad", "max_tilt_rad", "max_gripper_force_n"):
+    for name in (
+        "max_step_m",
+        "max_turn_rad",
+        "max_tilt_rad",
+        "max_joint_speed_rad_s",
+        "max_gripper_force_n",
+    ):
         if not getattr(limits, name) > 0:
             raise ValueError(f"Limits.{name} is {getattr(limits, name)}; it must be above zero")
     if limits.high[2] <= limits.table_z + CLEARANCE_M + _FINGERTIP_M[2]:

@@ -67,6 +67,8 @@ class GuardedArm:
                     joints_for=self.__driver.joints_for,
                     joint_low=self.__driver.joint_low,
                     joint_high=self.__driver.joint_high,
+                    joints=state.joints,
+                    period_s=self.period_s,
                     gripper_force_n=state.gripper_force_n,
                 )
             except Refused:

@@ -267,7 +267,9 @@ def _client() -> Any:
             import pybullet
             from pybullet_utils.bullet_client import BulletClient
         except ImportError as error:
-            raise ArmError("engine 'pybullet' needs pybullet, which is missing: pip install pybullet") from error
+            raise ArmError(
+                "engine 'pybullet' needs pybullet, which is missing: pip install pybullet"
+            ) from error
         return BulletClient(pybullet.DIRECT)
 
 

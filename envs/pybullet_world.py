@@ -172,6 +172,10 @@ def _rewrite(urdf: str, folder: Path, full_meshes: bool) -> str:
     root = ElementTree.fromstring(urdf)
     for link in root.findall("link"):
         name = link.get("name", "")
+        for contact in link.findall(
+            "contact"
+        ):  # friction anchors: not part of a snapshot, which must be exact
+            link.remove(contact)
         if name in ("panda_leftfinger", "panda_rightfinger"):
             side = 1.0 if name == "panda_leftfinger" else -1.0
             link.append(_pad(side))

@@ -12,6 +12,7 @@ from data.types import Camera, Observation
 from envs.arm import Limits
 from envs.panda import JOINT_HIGH, JOINT_LOW
 
+JOINTS = np.array([0.0, -0.2, 0.0, -2.35, 0.0, 2.15, np.pi / 4])
 HOME = np.array([0.5, 0.0, 0.2, np.pi, 0.0, 0.0, 0.0])
 
 
@@ -27,20 +28,14 @@ class PointDriver:
         self.holds, self.sent, self.closed = 0, [], 0
         self.flaw: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda before, told: told
         self.flaw_observe: Callable[[Observation], None] = lambda observation: None
-        self.flaw_joints: Callable[[np.ndarray], np.ndarray | None] = lambda pose: (
-            np.zeros(7) - 0.1 + self._bend()
-        )
-
-    @staticmethod
-    def _bend() -> np.ndarray:
-        return np.array([0, 0, 0, -1.5, 0, 1.5, 0])
+        self.flaw_joints: Callable[[np.ndarray], np.ndarray | None] = lambda pose: JOINTS.copy()
 
     def state(self) -> Observation:
         return Observation(
             frames={},
             pose=self.pose.copy(),
             commanded=self.commanded.copy(),
-            joints=np.zeros(7),
+            joints=JOINTS.copy(),
             time_s=self.time_s,
         )
 

@@ -168,9 +168,11 @@ def test_joint_limits_draw_the_pose_back_towards_the_anchor():
 
     action = np.array([0.06, 0.0, 0.0, 0, 0, 0, 0.3])
     outcome = safe_pose(anchor, action, Limits(), joints_for=joints_for, joint_low=-high, joint_high=high)
-    assert "joint limits" in outcome.notes[0]
+    assert "as the joints allow" in outcome.notes[0]
     assert 0.0455 < outcome.commanded[0] - 0.5 <= 0.0475  # 0.95 rad, found to 2 % of the step
     assert outcome.commanded[6] == pytest.approx(0.3)
+    slow = safe_pose(anchor, action, Limits(), joints_for=joints_for, joints=np.zeros(7), period_s=0.2)
+    assert 0.0155 < slow.commanded[0] - 0.5 <= 0.016  # 1.6 rad/s for 0.2 s are 0.32 rad
     nowhere = safe_pose(anchor, action, Limits(), joints_for=lambda pose: None)
     np.testing.assert_array_equal(nowhere.commanded[:6], anchor[:6])
 
