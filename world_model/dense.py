@@ -141,13 +141,6 @@ class DenseModel(nn.Module):
         return self.predictor
 
 
-def build_dense(conventions: Conventions, **config: Any) -> DenseModel:
-    """A dense model from a `DenseModel.config`, or from the sizes that `dense_config` takes."""
-    if isinstance(config.get("encoder", "tiny"), str):
-        config = dense_config(conventions, **config)
-    return DenseModel(conventions, **config)
-
-
 def _made(part: nn.Module | Mapping[str, Any], known: Mapping[str, tuple[Any, Any]], what: str) -> nn.Module:
     if isinstance(part, nn.Module):
         return part

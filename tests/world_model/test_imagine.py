@@ -7,7 +7,7 @@ import torch
 
 from data.poses import apply_action
 from data.types import Conventions, Imagined, Memory
-from world_model.dense import DenseModel, build_dense, dense_config
+from world_model.dense import DenseModel, dense_config
 from world_model.encoders.vit import VisionTransformer, ViTConfig
 from world_model.imagine import bytes_per_candidate, imagine_tokens
 from world_model.losses import layer_norm, rollout_error
@@ -218,13 +218,13 @@ def test_wrong_frames_are_named(dense) -> None:
 
 
 def test_a_model_is_built_again_from_its_config_even_through_json(dense) -> None:
-    again = build_dense(dense.conventions, **json.loads(json.dumps(dense.config))).eval()
+    again = DenseModel(dense.conventions, **json.loads(json.dumps(dense.config))).eval()
     again.load_state_dict(dense.state_dict())
     frames = torch.randint(0, 256, (1, 2, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(again.encode(frames), dense.encode(frames))
     assert again.predictor.config == dense.predictor.config
-    own = build_dense(Conventions(image_size=32), depth=1)
+    own = DenseModel(Conventions(image_size=32), **dense_config(Conventions(image_size=32), depth=1))
     assert own.predictor.tokens == 8
     with pytest.raises(ValueError, match="encoder kind 'resnet' is not known"):
         DenseModel(dense.conventions, encoder={"kind": "resnet"})
