@@ -130,7 +130,7 @@ def load_heads(
             raise ValueError(
                 f"{folder} has no head {name!r}; it has {sorted(described.heads) or 'none'}; forearm train heads={name} makes one"
             )
-        heads[name] = _locate(HEADS[name])(**described.heads[name])
+        heads[name] = make_head(name, described.heads[name])
         _read_weights(folder, name, heads[name], described, check=check)
         heads[name].to(device).eval()
     return heads
@@ -139,6 +139,11 @@ def load_heads(
 def build(kind: str, config: Mapping[str, Any], conventions: Conventions) -> nn.Module:
     """A fresh model of a registered kind: its class is called with its config and the conventions."""
     return _locate(_known(kind, MODELS, "model"))(conventions=conventions, **config)
+
+
+def make_head(name: str, config: Mapping[str, Any]) -> nn.Module:
+    """A fresh head of a registered kind."""
+    return _locate(_known(name, HEADS, "head"))(**config)
 
 
 def check_conventions(model: Conventions, other: Conventions, *, whose: str) -> None:

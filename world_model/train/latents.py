@@ -1,0 +1,117 @@
+"""Latents encoded once: what a frozen encoder makes of a cache, on disk, for predictors and heads to train on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from data.cache import FrameCache
+from data.clips import ClipDataset
+from world_model.train.state import write_text
+
+
+@dataclass(kw_only=True)
+class Latents:
+    """One row per model step.  Episode e holds rows first[e] .. first[e] + rows[e] - 1."""
+
+    latents: Tensor  # [N, tokens, D]
+    poses: Tensor  # [N, 7]
+    actions: Tensor  # [N, 7] to the next row, gripper part as in clips; not-a-number in an episode's last row
+    first: np.ndarray  # [E]
+    rows: np.ndarray  # [E]
+    frames: Tensor | None = None  # uint8 [N, V, H, W, 3], for a decoder
+
+    def episodes(self, numbers: Sequence[int]) -> Latents:
+        """The same rows with only these episodes to draw from."""
+        chosen = np.asarray(numbers, dtype=np.int64)
+        return Latents(
+            latents=self.latents, poses=self.poses, actions=self.actions, frames=self.frames,
+            first=self.first[chosen], rows=self.rows[chosen],
+        )  # fmt: skip
+
+
+def encode_once(
+    world: Any,
+    cache: FrameCache,
+    out: Path,
+    *,
+    batch: int = 128,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    say: Callable[[str], None] = print,
+) -> Latents:
+    """Encode every row of a cache into `out`, or open what was encoded before by the same encoder.
+
+    Kept at half precision.  Killed on the way, it goes on where it was.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    identity = {"encoder": _fingerprint(world), "cache": _cache_identity(cache), "precision": precision}
+    world = world.to(device).eval()
+    count, shape = len(cache), tuple(_encode(world, cache, 0, 1, device, precision).shape[1:])
+    file, note = out / "latents.f16", out / "latents.json"
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    done = before["done"] if before.get("identity") == identity and file.is_file() else 0
+    held = np.memmap(file, np.float16, "r+" if done else "w+", shape=(count, *shape))
+    if done < count:
+        say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.0f} MiB in {file})")
+    for start in range(done, count, batch):
+        stop = min(start + batch, count)
+        held[start:stop] = _encode(world, cache, start, stop, device, precision).half().cpu().numpy()
+        if stop == count or (start // batch) % 64 == 63:
+            held.flush()
+            write_text(note, json.dumps({"identity": identity, "done": stop, "shape": list(shape)}))
+    return Latents(
+        latents=torch.from_numpy(np.memmap(file, np.float16, "c", shape=(count, *shape))),
+        poses=cache.poses, actions=cache.actions, frames=cache.frames,
+        first=cache.episode_offsets, rows=cache.episode_lengths,
+    )  # fmt: skip
+
+
+class LatentClips:
+    """The clips of a dataset with latents instead of frames (implements `data.clips.Clips`)."""
+
+    def __init__(self, dataset: ClipDataset, latents: Latents) -> None:
+        self.dataset, self.latents = dataset, latents
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, epochs: np.ndarray) -> TensorDict:
+        rows = self.dataset.starts[torch.as_tensor(indices)][:, None] + torch.arange(self.dataset.length)
+        held = self.latents
+        return TensorDict(
+            {"latents": held.latents[rows], "poses": held.poses[rows], "actions": held.actions[rows[:, :-1]]},
+            [len(indices)],
+        )
+
+
+@torch.no_grad()
+def _encode(
+    world: Any, cache: FrameCache, start: int, stop: int, device: torch.device | str, precision: str
+) -> Tensor:
+    frames = cache.frames[start:stop].to(device)
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        return world.encode(frames).float()
+
+
+def _fingerprint(world: nn.Module) -> str:
+    """Of everything but the predictor, which encoding does not use."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(world.state_dict().items()):
+        if not name.startswith("predictor."):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _cache_identity(cache: FrameCache) -> list[list[int]]:
+    return [[e.first, e.rows, e.crc] for e in cache.episodes]
