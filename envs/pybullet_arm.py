@@ -69,7 +69,7 @@ class PybulletDriver:
         self.scene_config = scene or SceneConfig()
         self.split = split
         self._camera_names, self._width, self._height = tuple(cameras), width, height
-        self._bullet = _client()
+        self._bullet: Any = _client()
         self._portrait: Portrait | None = None
         self._alive = _Alive()
         # One set of kinematics for both engines: the URDF is the same.
@@ -237,7 +237,7 @@ class Portrait:
     """A second world of the same scene with full meshes and shadows; shares nothing but the poses."""
 
     def __init__(self, scene: Scene) -> None:
-        self._bullet = _client()
+        self._bullet: Any = _client()
         self._scene = scene
         self._world = World(self._bullet, scene, full_meshes=True)
 
