@@ -150,6 +150,8 @@ class LeRobotReader:
         # Times are float32 of frame_index / fps: the division is exact, they are not.
         nominal = index / fps
         time_s = nominal if np.abs(stamps - nominal).max(initial=0.0) < 1e-3 else stamps
+        if "observation.time_s" in table.column_names:  # our writer keeps the clock beside the even timestamps
+            time_s = columns.numbers("observation.time_s")
         tasks = row.get("tasks") or [None]
         return put_together(
             options,
@@ -169,7 +171,7 @@ class LeRobotReader:
                 "uuid": columns.text("uuid") or key,
                 "robot": self.info.get("robot_type"),
                 "frame": "base",
-                "tool": arm.tool,
+                "tool": columns.text("tool") or arm.tool,
                 "format": f"{self.name} {self.info.get('codebase_version')}",
                 "nominal_hz": fps,
             },
