@@ -6,11 +6,8 @@ Every threshold is here, with its unit.
 
 from __future__ import annotations
 
-import json
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,6 +70,13 @@ class Damaged(Exception):
     remedy = property(lambda self: self.finding.remedy)
 
 
+def gripper_only(commanded: np.ndarray | None) -> bool:
+    """Whether a log has commands for the gripper and none for the pose (not a number throughout)."""
+    return commanded is not None and bool(
+        np.isnan(commanded[:, :6]).all() & np.isfinite(commanded[:, 6]).all()
+    )
+
+
 def first_row(bad: np.ndarray) -> int | None:
     """The first row in which anything is true, or None."""
     rows = np.flatnonzero(bad.reshape(len(bad), -1).any(1))
@@ -102,7 +106,8 @@ def _not_finite(episode: Episode, file: str) -> Iterator[Finding]:
         "end-effector orientation": episode.ee_quaternion,
         "gripper": episode.closedness,
         "joints": episode.joints,
-        "commands": episode.commanded,
+        # A log with commands for the gripper alone has no commanded pose.
+        "commands": None if gripper_only(episode.commanded) else episode.commanded,
     }
     for what, values in fields.items():
         if values is None:
@@ -154,8 +159,9 @@ def _time(episode: Episode, file: str) -> Iterator[Finding]:
 def _units(episode: Episode, file: str) -> Iterator[Finding]:
     reach = MAX_REACH_WORLD_M if episode.meta.get("frame") == "world" else MAX_REACH_M
     positions = {"end-effector position": episode.ee_position}
-    if episode.commanded is not None:
-        positions["commanded position"] = episode.commanded[:, :3]
+    whole = None if gripper_only(episode.commanded) else episode.commanded
+    if whole is not None:
+        positions["commanded position"] = whole[:, :3]
     for what, xyz in positions.items():
         distance = np.linalg.norm(xyz, axis=1)
         row = first_row(distance > reach)
@@ -171,7 +177,7 @@ def _units(episode: Episode, file: str) -> Iterator[Finding]:
                 else f"An arm reaches {reach} m: cut the episode at this row, or set frame=world.",
             )
             break
-    commanded = None if episode.commanded is None else episode.commanded[:, 3:6]
+    commanded = None if whole is None else whole[:, 3:6]
     angles = {
         "orientation": (episode.meta.get("euler"), MAX_EULER_RAD),  # as logged, before it became a quaternion
         "commanded orientation": (commanded, MAX_EULER_RAD),
@@ -297,51 +303,3 @@ def check_frames(
                 remedy="Check the camera's cable and rate; the rest of the episode is used.",
                 skips=False,
             )
-
-
-@dataclass(kw_only=True, slots=True)
-class Report:
-    """What of a folder can be used and what cannot, with the reasons."""
-
-    path: str
-    accepted: list[str] = field(default_factory=list)
-    skipped: list[Finding] = field(default_factory=list)  # one per episode, the first that skips it
-    flagged: list[Finding] = field(default_factory=list)
-
-    def add(self, key: str, findings: Sequence[Finding]) -> None:
-        """Judge one episode by its findings."""
-        for finding in findings:
-            finding.episode = key
-        fatal = [f for f in findings if f.skips]
-        if fatal:
-            self.skipped.append(fatal[0])
-        else:
-            self.accepted.append(key)
-            self.flagged.extend(findings)
-
-    def summary(self) -> str:
-        """`accepted 812, skipped 14 (9 no recordings, 3 truncated mp4, 2 short)`."""
-        text = f"accepted {len(self.accepted)}, skipped {len(self.skipped)}{_counted(self.skipped)}"
-        if self.flagged:
-            text += f", flagged {len({f.episode for f in self.flagged})}{_counted(self.flagged)}"
-        return text
-
-    def write(self, path: Path) -> Path:
-        """Write report.json; the file appears whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "path": self.path,
-            "summary": self.summary(),
-            "accepted": len(self.accepted),
-            "skipped": [asdict(f) for f in self.skipped],
-            "flagged": [asdict(f) for f in self.flagged],
-        }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, path)
-        return path
-
-
-def _counted(findings: Sequence[Finding]) -> str:
-    counts = Counter(f.reason for f in findings)
-    return f" ({', '.join(f'{n} {reason}' for reason, n in counts.most_common())})" if counts else ""

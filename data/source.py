@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.checks import Damaged, Finding, Report
+from data.checks import Damaged, Finding
 from data.formats import READERS
 from data.formats.fields import LogOptions
 from data.index import Entry, Index, IndexedReader, in_validation
+from data.report import Report
 from data.sandbox import Sandbox, shared
 from data.survey import open_checked
 from data.types import Episode

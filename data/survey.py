@@ -26,7 +26,8 @@ def open_checked(reader: IndexedReader, key: str) -> tuple[Episode, list[Finding
     """Open an episode and check its numbers: the episode and what is to be told of it, or `Damaged`."""
     try:
         episode = reader.open(key)
-        findings = list(check_numbers(episode, file=episode.meta.get("source", key)))
+        findings = list(episode.meta.pop("findings", ()))
+        findings += list(check_numbers(episode, file=episode.meta.get("source", key)))
     except Damaged:
         raise
     except Exception as error:  # files are not to be trusted: whatever a library makes of one must be named

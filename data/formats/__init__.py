@@ -4,9 +4,20 @@ from data.formats.aloha import AlohaReader
 from data.formats.demos import LiberoReader, RobomimicReader
 from data.formats.droid import DroidReader
 from data.formats.lerobot import LeRobotReader
+from data.formats.plain import PlainReader
 from data.formats.rlds import RldsReader
+from data.formats.ros import RosReader
 
 READERS = {
     reader.name: reader
-    for reader in (DroidReader, LeRobotReader, RldsReader, RobomimicReader, LiberoReader, AlohaReader)
+    for reader in (
+        DroidReader,
+        LeRobotReader,
+        RldsReader,
+        RosReader,
+        PlainReader,
+        RobomimicReader,
+        LiberoReader,
+        AlohaReader,
+    )
 }
