@@ -175,6 +175,11 @@ def build_cache(
             for identity, entry in wanted.items()
             if (*identity, entry.stamp) not in done and (*identity, entry.stamp) not in skipped
         }
+        for (source, key), entry in list(fresh.items()):  # what a check has found unfit is not opened again
+            unfit = next((f for f in entry.findings or () if f.skips), None)
+            if unfit is not None:
+                skipped[(source, key, entry.stamp)] = unfit
+                del fresh[(source, key)]
         readers = {str(s.path.resolve()): s.reader for s in logs}
         jobs = [(source, key, entry.stamp) for (source, key), entry in sorted(fresh.items())]
         end = max((s.first + s.rows for part in done.values() for s in part), default=0)
