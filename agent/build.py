@@ -26,13 +26,22 @@ class AgentSettings:
 
     configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
     cost: CostSettings = field(default_factory=CostSettings)
-    planner: Seeded = field(default_factory=lambda: Seeded(refine_steps=0))
+    planner: Any = field(default_factory=Seeded)
     stop_on_surprise: bool = True
     """Stop and hold when what is seen is nothing like what was imagined."""
     blind: bool = False
     """Black cameras: what the pose alone gives away."""
     keep_clouds: bool = False
     """Keep every candidate of every plan, for pictures."""
+
+
+def planner_from(choice: dict[str, Any] | None) -> Any:
+    """The planner that a choice of configs/planner describes."""
+    if not choice:
+        return Seeded()
+    from hydra.utils import instantiate
+
+    return instantiate(choice)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,7 +94,7 @@ def build_agent(
             low=arm.limits.low,
             high=arm.limits.high,
         ),
-        actor=Actor(mind.model, mind.heads.get("policy"), planner, horizon=settings.planner.horizon),
+        actor=Actor(mind.model, mind.heads.get("policy"), planner, horizon=getattr(planner, "horizon", 4)),
         configurator=Configurator(settings.configurator),
         surprise=(lambda: Surprise(scale)) if scale is not None else None,
         stop_on_surprise=settings.stop_on_surprise,

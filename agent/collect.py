@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from .arms import EnvConfig, open_arm
 from .hands import OBJECT, Proportions, draw_hand
 
 LIFTED_M = 0.05
@@ -23,16 +22,8 @@ class CollectSettings:
 
     steps: int = 40
     """Model steps in an episode."""
-    engine: str = "mujoco"
-    """mujoco or pybullet."""
-    split: str = "train"
-    """train or held_out."""
-    image_size_px: int = 128
-    """Height and width of the recorded frames."""
-    cameras: tuple[str, ...] = ("exterior_left", "wrist")
-    """Cameras to record."""
-    period_s: float = 0.2
-    """Duration of a model step."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The arm and its scenes."""
     proportions: Proportions = field(default_factory=Proportions)
     """How much of what."""
 
@@ -49,7 +40,7 @@ class Tally:
 
 
 def episode_uuid(settings: CollectSettings, seed: int) -> str:
-    return f"sim-{settings.engine}-{settings.split}-{seed:08d}"
+    return f"sim-{settings.env.engine}-{settings.env.split}-{seed:08d}"
 
 
 def collect(
@@ -108,20 +99,10 @@ _worlds: dict[str, object] = {}  # one per process: building the engine costs mo
 def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
     """Act one episode and write it in DROID's layout."""
     from data.writers.droid import DroidWriter
-    from envs import make_arm
 
-    key = (
-        f"{settings.engine}-{settings.split}-{settings.image_size_px}-{settings.cameras}-{settings.period_s}"
-    )
+    key = repr(settings.env)
     if key not in _worlds:
-        _worlds[key] = make_arm(
-            settings.engine,
-            split=settings.split,
-            cameras=settings.cameras,
-            width=settings.image_size_px,
-            height=settings.image_size_px,
-            period_s=settings.period_s,
-        )
+        _worlds[key] = open_arm(settings.env)
     arm, driver = _worlds[key]  # type: ignore[misc]
     rng = np.random.default_rng([seed, 4242])
     observation = arm.reset(seed=seed)
@@ -134,7 +115,7 @@ def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
         lab="SIM",
         task=kind,
         cameras=list(arm.cameras.values()),
-        hz=1.0 / settings.period_s,
+        hz=1.0 / settings.env.period_s,
         uuid=episode_uuid(settings, seed),
         scene_id=seed,
         start_s=1_700_000_000.0 + seed * 60.0,
@@ -158,10 +139,6 @@ def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
     return tally
 
 
-def free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path if path.exists() else path.parent).free
-
-
 def summary(tallies: list[Tally], seconds: float) -> str:
     """One sentence for people."""
     count = max(1, len(tallies))
@@ -174,8 +151,3 @@ def summary(tallies: list[Tally], seconds: float) -> str:
 
 def default_workers() -> int:
     return max(1, min(16, os.cpu_count() or 1))
-
-
-def timed(call: Callable[[], list[Tally]]) -> tuple[list[Tally], float]:
-    start = time.monotonic()
-    return call(), time.monotonic() - start

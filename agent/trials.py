@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -211,9 +210,3 @@ def _act(arm: Arm, action: np.ndarray) -> None:
         arm.act(action)
     except Refused:
         arm.act(np.zeros(7))
-
-
-def timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

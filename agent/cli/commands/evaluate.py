@@ -1,0 +1,86 @@
+"""`forearm evaluate`: the table of success rates."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.cli.runs import Run
+from agent.configurator import ConfiguratorSettings
+from agent.cost import CostSettings
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Measure success: tasks x engines x methods x goals x splits, with baselines and 95 % intervals."""
+
+    tasks: list[str] = field(default_factory=lambda: ["reach", "grasp", "reach_with_object", "pick_place"])
+    """reach, grasp, reach_with_object, pick_place."""
+    engines: list[str] = field(default_factory=lambda: ["mujoco"])
+    """mujoco, pybullet."""
+    methods: list[str] = field(
+        default_factory=lambda: ["random", "hold", "scripted", "blind", "policy", "planner", "both"]
+    )
+    """random, hold, scripted, blind (sees nothing, knows the goal's pose), policy (Mode 1), planner (Mode 2), both,
+    ceiling (the true simulator as world model)."""
+    goals: list[str] = field(default_factory=lambda: ["image"])
+    """image (all sub-goal pictures), final (the last one alone), image_pose (with their poses), moved and final_moved
+    (the object was moved 3 cm after the pictures were taken)."""
+    splits: list[str] = field(default_factory=lambda: ["train"])
+    """train, held_out (shapes, colours, camera angles that no training saw)."""
+    episodes: int = 20
+    """Trials in each cell."""
+    seed: int = 10000
+    """Seed of the first trial; training uses none from 10000 to 99999."""
+    model: str = "forearm-panda"
+    """A shipped model's name, or a folder."""
+    workers: int = 2
+    """Processes.  Planning times are honest with 1."""
+    planner: dict[str, Any] = field(default_factory=dict)
+    """How Mode 2 searches."""
+    cost: CostSettings = field(default_factory=CostSettings)
+    """Weights of the energies."""
+    configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
+    """How the agent goes about a task."""
+
+
+EXAMPLES = (
+    "forearm evaluate tasks=[reach,grasp] methods=[random,both] episodes=20",
+    "forearm evaluate tasks=[pick_place] goals=[image,final] episodes=50 planner=fast",
+    "forearm evaluate resume=last",
+)
+RESUMES = True
+
+
+def run(config: Config, run: Run) -> int:
+    from agent.build import AgentSettings, planner_from
+    from agent.evaluate import EvaluateSettings, as_text, comparisons, evaluate, table
+    from agent.trials import Trial
+
+    settings = EvaluateSettings(
+        tasks=config.tasks, engines=config.engines, methods=config.methods, goals=config.goals, splits=config.splits,
+        episodes=config.episodes, seed=config.seed, model=config.model, workers=config.workers,
+        agent=AgentSettings(
+            planner=planner_from(config.planner), cost=config.cost, configurator=config.configurator, stop_on_surprise=False
+        ),
+    )  # fmt: skip
+    started = last = time.monotonic()
+
+    def progress(done: int, total: int, trial: Trial) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5 or done == total:
+            last = time.monotonic()
+            run.say(f"{done}/{total} trials  {last - started:.0f} s")
+
+    trials = evaluate(settings, run.dir, progress=progress)
+    rows = table(trials, model=config.model, seed=config.seed)
+    run.say(as_text(rows))
+    tests = comparisons(trials)
+    for test in tests:
+        run.say(
+            f"{test['task']} ({test['goal']}): both alone won {test['only_both']}, {test['against']} alone "
+            f"{test['only_other']} of {test['episodes']}; McNemar p = {test['p']:.3g}"
+        )
+    run.results |= {"rows": rows, "comparisons": tests}
+    return 0

@@ -1,0 +1,31 @@
+"""`forearm train`: learn an action-conditioned world model and its heads from logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.cli.learning import LearningConfig, learn
+from agent.cli.runs import Run
+
+
+@dataclass(kw_only=True)
+class Config(LearningConfig):
+    """Train a world model on logs, or adapt one to your robot (from=), then its heads; says whether it got better."""
+
+    heads: list[str] = field(default_factory=lambda: ["policy", "critic"])
+    """Heads trained afterwards on frozen latents: policy, critic, ensemble, decoder."""
+    head_steps: dict[str, int] = field(default_factory=dict)
+    """Steps of a head, where its usual number does not suit."""
+    resume: str = ""
+    """Run folder to go on with, or `last`."""
+
+
+EXAMPLES = (
+    "forearm train data=datasets/panda",
+    "forearm train from=forearm-panda data=my_logs",
+    "forearm train data=my_logs model=vit_tiny recipe=vjepa2_ac view=exterior from=outputs/pretrained/model",
+)
+
+
+def run(config: Config, run: Run) -> int:
+    return learn(config, run, heads=config.heads, head_steps=config.head_steps)

@@ -1,0 +1,215 @@
+"""What `forearm train` and `forearm pretrain` share: their choices, and the stages from logs to a model's folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.cli.runs import Run, hardware
+
+if TYPE_CHECKING:
+    from world_model.train.score import ActionScore
+
+
+@dataclass(kw_only=True)
+class ViewConfig:
+    """What the model sees and how long its step is; a model given by from= brings its own."""
+
+    cameras: tuple[str, ...] = ("exterior_left", "wrist")
+    """Cameras of the log, in this order."""
+    image_size: int = 128
+    """Side of a frame in pixels, after the crop."""
+    crop: str = "square"
+    """square, droid_train or none."""
+    period_s: float = 0.2
+    """One model step."""
+    gripper_action: str = "commanded"
+    """commanded or measured (docs/adr/0002)."""
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """Which world model."""
+
+    kind: str = "compact"
+    """compact or dense."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Its sizes."""
+    weights: str = ""
+    """An official V-JEPA 2 or 2.1 file to take the encoder (and predictor) from."""
+
+
+@dataclass(kw_only=True)
+class RecipeConfig:
+    """How it learns."""
+
+    name: str = "panda"
+    """vjepa2_ac, lewm, vicreg_idm, vjepa, ijepa or panda."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The recipe's own settings, as weights of terms."""
+    clip_frames: int = 6
+    """Frames in a clip."""
+    batch_size: int = 48
+    """Clips in a step of one process."""
+    steps: int = 4000
+    """Optimiser steps."""
+    learning_rate: float = 5e-4
+    """Greatest learning rate."""
+    start_rate: float = 0.0
+    """Rate that the warm-up begins at."""
+    warmup_steps: int = 100
+    """Steps of the warm-up."""
+    cooldown_fraction: float = 1.0
+    """Share of the steps over which the rate falls."""
+    shape: str = "cosine"
+    """How it falls: cosine or linear."""
+    weight_decay: float = 0.01
+    """Of matrices and kernels; biases and norms have none."""
+    clip_norm: float = 1.0
+    """Greatest norm of the gradient."""
+    post_steps: int = 800
+    """Optimiser steps where from= gives a trained model."""
+    post_rate: float = 0.2
+    """Share of the learning rate that such a model is trained with."""
+
+
+@dataclass(kw_only=True)
+class LearningConfig:
+    """What both commands have."""
+
+    data: list[str] = field(default_factory=list)
+    """Logs to learn from, in any format that `forearm inspect` opens."""
+    weights: list[float] = field(default_factory=list)
+    """How often each log is drawn from; none: as often as the others."""
+    from_: str = ""
+    """A model to go on from: forearm-panda, or a model's folder."""
+    view: ViewConfig = field(default_factory=ViewConfig)
+    """What the model sees."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Which model."""
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    """How it learns."""
+    validation: float = 0.1
+    """Share of the episodes held out, chosen by their names."""
+    seed: int = 0
+    """Of everything random."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: str = "auto"
+    """auto, bf16 or fp32; auto is bf16 where the machine computes in it."""
+    distributed: str = "auto"
+    """none, ddp or fsdp2; auto is ddp where torchrun started several processes."""
+    compile: bool = False
+    """Compile the step with torch.compile (pays for long runs on a GPU)."""
+    save_memory: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
+    workers: int = 0
+    """Processes that decode logs."""
+    save_every_steps: int = 250
+    """Steps between checkpoints; the last two and the best are kept."""
+    health_every_steps: int = 250
+    """Steps between measurements of the representation; 0: never."""
+    caches: Path = Path("outputs/caches")
+    """Where decoded logs are kept between runs."""
+    half: bool = True
+    """Store the model at half precision."""
+
+
+def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dict[str, int]) -> int:
+    """All stages; a resumed run does what is left of them."""
+    from agent.learn import Start, finish, learn_world, open_sources
+    from data.types import Conventions
+    from world_model.train.distributed import join
+    from world_model.train.heads import DEFAULTS
+    from world_model.train.recipes import Sizes
+
+    group = join(config.device)
+    say = run.say if group.main else (lambda _: None)
+    recipe = config.recipe
+    precision, why = choose_precision(config.precision, group.device.type)
+    say(f"device   {group.device}, {precision} ({why}), {group.size} process{'es' if group.size > 1 else ''}")
+    start = Start(
+        folder=config.from_,
+        weights=config.model.weights,
+        sizes=Sizes(kind=config.model.kind, config=config.model.config),
+    )
+    conventions = start.conventions(
+        Conventions(**(asdict(config.view) | {"cameras": tuple(config.view.cameras)}))
+    )
+    sources = open_sources(
+        config.data, conventions, weights=config.weights, together=recipe.name == "panda", folder=config.caches,
+        workers=config.workers, say=say,
+    )  # fmt: skip
+    parallel = config.distributed if config.distributed != "auto" else ("ddp" if group.size > 1 else "none")
+    steps = recipe.post_steps if config.from_ else recipe.steps
+    world, result = learn_world(
+        recipe.name, recipe.options, start, sources, conventions,
+        out=run.dir / "world", clip_frames=recipe.clip_frames, batch_size=recipe.batch_size, steps=steps,
+        learning_rate=recipe.learning_rate * (recipe.post_rate if config.from_ else 1.0), start_rate=recipe.start_rate,
+        warmup_steps=min(recipe.warmup_steps, steps // 2), cooldown_fraction=recipe.cooldown_fraction, shape=recipe.shape,
+        weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm, validation=config.validation, seed=config.seed,
+        group=group, workers=config.workers, health=config.health_every_steps > 0,
+        health_every_steps=max(config.health_every_steps, 1), save_every_steps=config.save_every_steps,
+        precision=precision, device=str(group.device), parallel=parallel, compile=config.compile,
+        save_memory=config.save_memory, resume="last" if run.resumed else None, say=say,
+    )  # fmt: skip
+    if result.interrupted:
+        return 130
+    if not group.main:
+        return 0
+    run.results |= {"steps": result.step, "loss": result.loss, "seconds_training": result.seconds}
+    before = _before(config, sources, run) if config.from_ and recipe.name == "panda" else None
+    card = {
+        "data": [{"log": str(p), "episodes": len(s.cache.episodes), "steps": len(s.cache)} for p, s in zip(config.data, sources)],
+        "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
+        "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
+    }  # fmt: skip
+    settings = {name: DEFAULTS[name] for name in heads}
+    for name, count in head_steps.items():
+        settings[name].steps = count
+    figures = finish(
+        world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
+        validation=config.validation, seed=config.seed, card=card, group=group, half=config.half, say=say,
+    )  # fmt: skip
+    folder = run.dir / "model"
+    score = figures.pop("score", None)
+    run.results |= {"model": str(folder), "heads": figures, **({"score": score.figures} if score else {})}
+    if before is not None and score is not None:
+        run.results["score_before"] = before.figures
+        better = "better" if score.error_m < before.error_m else "NOT better"
+        say(
+            f"score    {before.score:.1f} before, {score.score:.1f} after: {better} than {config.from_} on these logs"
+        )
+    megabytes = sum(f.stat().st_size for f in folder.iterdir()) / 1e6
+    say(f"model    {folder} ({megabytes:.1f} MB)   use it: forearm plan model={folder}")
+    return 0
+
+
+def _before(config: LearningConfig, sources: list[Any], run: Run) -> ActionScore:
+    """The given model's offline score on the same held-out episodes."""
+    from agent.learn import score_folder
+
+    score = score_folder(
+        config.from_,
+        sources[0],
+        validation=config.validation,
+        out=run.dir / "latents" / "before",
+        say=run.say,
+    )
+    run.say(f"before   {score}")
+    return score
+
+
+def choose_precision(asked: str, device: str) -> tuple[str, str]:
+    """bf16 or fp32, and why."""
+    import torch
+
+    if asked != "auto":
+        return asked, "as asked"
+    if device == "cuda":
+        return "bf16", "a GPU computes in it"
+    able = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else False
+    if able and torch.backends.mkldnn.is_available():
+        return "bf16", "this CPU has avx512_bf16"
+    return "fp32", "this CPU does not compute in bf16"
