@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mujoco
 import numpy as np
 
+from .meshes import read_obj
 from .panda import panda_spec
 from .scenes import CameraSpec, ObjectSpec, Scene, primitives_of
 
@@ -20,6 +23,11 @@ def build_model(scene: Scene, *, full_meshes: bool = False) -> mujoco.MjModel:
             spec.delete(geom)
         elif full_meshes and geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == _HULLS:
             geom.group = 4
+    if full_meshes:
+        for mesh in spec.meshes:
+            vertices, triangles = read_obj(Path(mesh.file))
+            mesh.file = ""
+            mesh.uservert, mesh.userface = vertices.ravel(), triangles.ravel()
     used = {geom.meshname for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH}
     for mesh in list(spec.meshes):
         if mesh.name not in used:
