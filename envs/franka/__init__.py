@@ -1,0 +1,1 @@
+"""Real Franka arms: drivers, their client processes, cameras."""

@@ -1,0 +1,245 @@
+"""The process that holds one robot client: it follows targets, keeps watch over the agent, and never waits for it.
+
+It runs in whatever Python has the client library (`python -m envs.franka.servant FD SETTINGS CLIENT`), so that the
+agent's packages and the robot's need not agree, and so that an agent that hangs or dies cannot keep the arm moving:
+    motion under way and no sign of life for one period   -> brake, hold, count it
+    the agent's end of the line closes                    -> brake, hold, end the motion, exit
+    this process is stuck in its library for 2 s         -> the kernel ends it, which the robot answers with a hold
+    the robot or the connection ends the motion           -> report what the library said; never recover unasked
+Orders and readings are JSON lines over a socket.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .client import Client, ClientError, Settings
+from .timing import LoopTimes
+from .trajectory import BRAKE_S, Trajectory
+
+CLIENTS = {
+    "franky": "envs.franka.fr3:FrankyClient",
+    "pylibfranka": "envs.franka.fr3:PylibfrankaClient",
+    "panda": "envs.franka.panda:PandaClient",
+    "droid": "envs.franka.droid:DroidClient",
+}
+READINGS_S = 0.02
+_STUCK_S = 2.0
+_FINGERS_ALIKE = 0.02  # closedness; less is not a new order
+_GRASP_FROM = 0.9
+
+
+class Servant:
+    """Follow, as the client sees it; orders, as the agent sees it."""
+
+    def __init__(self, client: Client, settings: Settings, line: socket.socket) -> None:
+        self._client, self._settings, self._line = client, settings, line
+        self._lock, self._send_lock = threading.Lock(), threading.Lock()
+        self._path: Trajectory | None = None
+        self._clock = 0.0  # seconds that the control loop has followed
+        self._wanted: dict[str, Any] | None = None
+        self._number = 0  # of the newest go
+        self._outcome = (0, "")  # the last go that ended, and how: arrived, or why it was held
+        self._life = time.monotonic()
+        self._start, self._ended, self._finish = threading.Event(), threading.Event(), False
+        self._fingers: queue.Queue[Callable[[], str]] = queue.Queue()
+        self._closedness: float | None = None
+        self.error = ""
+        self.fingers = "not asked"
+        self.late = self.held = 0
+        self._moving = False
+        self.times = LoopTimes(client.loop_s)
+
+    # What the control loop calls; nothing here waits for anybody.
+
+    def begin(self, frame: np.ndarray) -> None:
+        with self._lock:
+            self._path, self._clock = Trajectory(frame), 0.0
+
+    def next(self, dt_s: float) -> np.ndarray | None:
+        self.times.tick()
+        with self._lock:
+            assert self._path is not None
+            self._clock += dt_s
+            if self._wanted is not None:
+                order, self._wanted = self._wanted, None
+                goal = np.array(order["frame"]).reshape(4, 4)
+                self._path.aim(goal, order["duration_s"], self._clock)
+                self._moving = True
+            if self._moving and self._path.finished(self._clock):
+                self._end("arrived")
+            elif self._moving and time.monotonic() - self._life > self._settings.patience_s:
+                self._path.brake(self._clock)
+                self._end(f"the agent was silent for more than {self._settings.patience_s} s")
+                self.held += 1
+            if self._finish and self._path.finished(self._clock):
+                return None
+            return self._path.at(self._clock)
+
+    def speed(self) -> np.ndarray:
+        with self._lock:
+            assert self._path is not None
+            return self._path.speed(self._clock)
+
+    def _end(self, how: str) -> None:
+        self._moving = False
+        if self._outcome[0] != self._number:
+            self._outcome = (self._number, how)
+
+    # What the agent orders.
+
+    def go(self, order: dict[str, Any]) -> None:
+        if not self._settings.armed:
+            raise ClientError("dry run: this process was not armed and sends no motion")
+        if self.error:
+            raise ClientError(self.error)
+        if time.monotonic() > order.get("valid_until_s", np.inf):
+            self.late += 1
+            raise ClientError("late: the plan was older than it may be and was dropped")
+        self._grip(order["closedness"])
+        with self._lock:
+            self._wanted, self._number = order, order["number"]
+        self._start.set()
+
+    def hold(self, _: dict[str, Any]) -> None:
+        with self._lock:
+            if self._path is not None and self._moving:
+                self._path.brake(self._clock)
+            self._wanted = None
+            self._end("told to hold")
+
+    def recover(self, _: dict[str, Any]) -> None:
+        self._client.recover()
+        self.error = ""
+
+    def forget_fingers(self, _: dict[str, Any]) -> None:
+        self._closedness = None
+
+    def _grip(self, closedness: float) -> None:
+        last = self._closedness
+        if last is not None and abs(closedness - last) < _FINGERS_ALIKE:
+            return
+        self._closedness = closedness
+        opening = last is not None and closedness < last
+        if closedness >= _GRASP_FROM and not opening:
+            self._fingers.put(self._client.grasp)
+        else:
+            reading = self._client.read()
+            width = (1.0 - closedness) * reading.max_width_m
+            self._fingers.put(lambda: self._client.move_fingers(width))
+
+    # Threads.
+
+    def run(self) -> None:
+        for work in (self._listen, self._tell, self._move_fingers):
+            threading.Thread(target=work, daemon=True).start()
+        while not self._ended.is_set():
+            if not self._start.wait(0.05) or self.error:
+                self._start.clear()
+                continue
+            try:
+                self._client.control(self)
+            except ClientError as error:
+                self.error = str(error)
+            with self._lock:
+                self._path = self._wanted = None
+                self._end(self.error or "the motion ended")
+            self._start.clear()
+        self._client.close()
+
+    def _listen(self) -> None:
+        for text in self._line.makefile("r"):
+            order = json.loads(text)
+            self._life = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
+            do = order.get("do")
+            if do == "beat":
+                continue
+            answer: dict[str, Any] = {"id": order["id"], "ok": True}
+            try:
+                {"go": self.go, "hold": self.hold, "recover": self.recover, "forget": self.forget_fingers}[
+                    do
+                ](order)
+            except ClientError as error:
+                answer.update(ok=False, error=str(error))
+            self._say(answer)
+        self.hold({})
+        time.sleep(BRAKE_S)
+        self._finish = True
+        self._ended.set()
+        # A client that is stuck in its library must not keep the connection, and with it the arm, alive.
+        time.sleep(1.0)
+        os._exit(0)
+
+    def _tell(self) -> None:
+        while not self._ended.is_set():
+            try:
+                reading = vars(self._client.read())
+            except ClientError as error:
+                self.error = self.error or str(error)
+                reading = None
+            self._say(
+                {
+                    "reading": reading,
+                    "error": self.error,
+                    "fingers": self.fingers,
+                    "outcome": self._outcome,
+                    "late": self.late,
+                    "held": self.held,
+                    "times": self.times.report(),
+                }
+            )
+            time.sleep(READINGS_S)
+
+    def _move_fingers(self) -> None:
+        while True:
+            work = self._fingers.get()
+            try:
+                self.fingers = "moving"
+                self.fingers = work()
+            except Exception as error:
+                self.fingers = f"refused: {error}"
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            with self._send_lock:
+                self._line.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass  # the listener sees the end of the line and acts on it
+
+
+def main() -> None:
+    line = socket.socket(fileno=int(sys.argv[1]))
+    settings = Settings(**json.loads(sys.argv[2]))
+    where, name = CLIENTS.get(sys.argv[3], sys.argv[3]).split(":")
+    try:
+        client = getattr(importlib.import_module(where), name)(settings)
+    except (ClientError, ImportError) as error:
+        line.sendall(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        return
+    except Exception:
+        line.sendall(json.dumps({"failed": traceback.format_exc(limit=3)}).encode() + b"\n")
+        return
+    # Not Python's handler, which a library that keeps the interpreter locked would never let run.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
+    line.sendall(json.dumps({"ready": True}).encode() + b"\n")
+    Servant(client, settings, line).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
