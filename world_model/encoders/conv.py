@@ -25,6 +25,24 @@ class Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
 
 
+class Points(nn.Module):
+    """Where things are, directly: the mean position of each of some soft masks over a feature map."""
+
+    def __init__(self, channels: int, side: int, count: int) -> None:
+        super().__init__()
+        self.masks = nn.Conv2d(channels, count, 1)
+        line = torch.linspace(-1.0, 1.0, side)
+        self.register_buffer(
+            "grid", torch.stack(torch.meshgrid(line, line, indexing="xy")).flatten(1), persistent=False
+        )
+        self.grid: Tensor  # [2, side * side]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, C, side, side] -> [B, 2 * count]"""
+        share = (4.0 * self.masks(features).flatten(2).float()).softmax(-1)
+        return (share @ self.grid.T).flatten(1)
+
+
 class ConvEncoder(nn.Module):
     """uint8 [B, H, W, 3] -> [B, width].  Where things are must survive: the last map is flattened, not pooled."""
 
@@ -35,16 +53,19 @@ class ConvEncoder(nn.Module):
         channels: tuple[int, ...] = (48, 64, 96, 128),
         width: int = 384,
         shrink: int = 1,
+        points: int = 32,
     ) -> None:
         super().__init__()
-        side = image_size // (PATCH * shrink)
         layers: list[nn.Module] = [nn.Conv2d(3 * PATCH * PATCH, channels[0], 1)]
         for before, after in itertools.pairwise(channels):
             layers += [nn.SiLU(), nn.Conv2d(before, after, 4, stride=2, padding=1), Residual(after)]
-            side //= 2
+        side = image_size // (PATCH * shrink)
         self.image_size, self.shrink = image_size, shrink
         self.body = nn.Sequential(*layers)
+        self.points = Points(channels[1], side // 2, points)
+        self.point_out = nn.Linear(2 * points, width)
         self.norm = nn.GroupNorm(8, channels[-1])
+        side //= 2 ** (len(channels) - 1)
         self.out = nn.Linear(channels[-1] * side * side, width)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -60,5 +81,6 @@ class ConvEncoder(nn.Module):
         if self.shrink > 1:
             x = F.avg_pool2d(x, self.shrink)
         x = F.pixel_unshuffle(x.mul(1 / 64).sub_(2.0), PATCH).contiguous(memory_format=torch.channels_last)
-        x = F.silu(self.norm(self.body(x)))
-        return self.out(x.flatten(1))
+        early = self.body[:4](x)  # the first halving and its residual: still fine enough to point
+        x = F.silu(self.norm(self.body[4:](early)))
+        return self.out(x.flatten(1)) + self.point_out(self.points(early))
