@@ -106,7 +106,7 @@ def act(arm: Arm, state: Observation, action: np.ndarray) -> None:
 class NoisyScript:
     """Proposes what the scripted hand would do, shaken: an able but imprecise Mode 1.
 
-    Every candidate has an offset of its own and noise on every step, the first included.
+    Each candidate, the first included, has an offset of its own and noise on every step.
     """
 
     world: World
@@ -114,26 +114,22 @@ class NoisyScript:
     noise_m: float = 0.02
 
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
-        driver = self.world.driver
+        driver, arm = self.world.driver, self.world.arm
         saved, start = driver.save(), driver.state()
-        offsets = self.noise_m * torch.randn(count, 3, generator=generator).double().numpy()
-        shakes = 0.5 * self.noise_m * torch.randn(count, horizon, 3, generator=generator).double().numpy()
-        found = np.zeros((1, count, horizon, 7))
-        for k in range(count):
-            driver.restore(saved)
-            hand = copy.deepcopy(self.hand)
-            for h in range(horizon):
-                state = driver.state()
-                told = hand.act(state.pose, state.commanded, driver.object_poses())
-                action = told.copy()
-                action[:3] += state.commanded[:3] - state.pose[:3] + shakes[k, h]
-                action[:3] += offsets[k] if h == 0 else 0.0
-                action[CLOSEDNESS] = state.commanded[CLOSEDNESS] + told[CLOSEDNESS]
-                found[0, k, h] = action
-                act(self.world.arm, state, action)
+        hand = copy.deepcopy(self.hand)
+        script = np.zeros((horizon, 7))
+        for h in range(horizon):
+            state = driver.state()
+            told = hand.act(state.pose, state.commanded, driver.object_poses())
+            script[h, :3] = told[:3] + state.commanded[:3] - state.pose[:3]
+            script[h, CLOSEDNESS] = told[CLOSEDNESS] + state.commanded[CLOSEDNESS]
+            act(arm, state, script[h])
         driver.restore(saved)
         self.hand.act(start.pose, start.commanded, driver.object_poses())  # the real hand goes on by one step
-        return torch.from_numpy(found).to(memory.poses)
+        actions = torch.from_numpy(script).to(memory.poses).repeat(1, count, 1, 1)
+        actions[..., 0, :3] += self.noise_m * torch.randn(count, 3, generator=generator)
+        actions[..., :3] += 0.5 * self.noise_m * torch.randn(count, horizon, 3, generator=generator)
+        return actions
 
 
 @dataclass(kw_only=True)
