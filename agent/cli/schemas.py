@@ -196,7 +196,7 @@ def _prepare_one(command: Command, word: str, multirun: bool, extra: Path | None
     leaf = command.leaves.get(key)
     if leaf is None:
         if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
-            return f"{plus}{key}={value}"
+            return f"{plus or '++'}{key}={value}"  # Hydra adds to a mapping only when told so
         if plus and (config_folder() / group).is_dir():
             return f"{plus}{key}={value}"
         raise UsageError(f"{command.name} has no key '{key}'; {nearest(key, options)}")
