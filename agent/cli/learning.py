@@ -134,9 +134,8 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
         weights=config.model.weights,
         sizes=Sizes(kind=config.model.kind, config=config.model.config),
     )
-    conventions = start.conventions(
-        Conventions(**(asdict(config.view) | {"cameras": tuple(config.view.cameras)}))
-    )
+    view: dict[str, Any] = asdict(config.view) | {"cameras": tuple(config.view.cameras)}
+    conventions = start.conventions(Conventions(**view))
     sources = open_sources(
         config.data, conventions, weights=config.weights, together=recipe.name == "panda", folder=config.caches,
         workers=config.workers, say=say,

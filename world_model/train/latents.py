@@ -62,7 +62,7 @@ def encode_once(
     done = before["done"] if before.get("identity") == identity and file.is_file() else 0
     held = np.memmap(file, np.float16, "r+" if done else "w+", shape=(count, *shape))
     if done < count:
-        say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.0f} MiB in {file})")
+        say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.1f} MiB in {file})")
     for start in range(done, count, batch):
         stop = min(start + batch, count)
         held[start:stop] = _encode(world, cache, start, stop, device, precision).half().cpu().numpy()

@@ -52,7 +52,11 @@ class PandaRecipe:
     """Greatest relative change of brightness and of each channel, the same for all frames of a clip and its goals."""
 
     def build(self, conventions: Conventions) -> nn.Module:
-        return PandaModel(CompactModel(conventions, **(self.model or {})))
+        return self.learner(CompactModel(conventions, **(self.model or {})))
+
+    def learner(self, world: CompactModel) -> PandaModel:
+        """A world model, new or trained before, with the heads that shape it."""
+        return PandaModel(world)
 
     def loss(
         self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
