@@ -258,7 +258,12 @@ class Portrait:
 
 @functools.cache
 def _kinematics() -> mujoco.MjModel:
-    return panda_spec().compile()
+    spec = panda_spec()
+    for geom in list(spec.geoms):
+        spec.delete(geom)  # only the joints matter
+    for mesh in list(spec.meshes):
+        spec.delete(mesh)
+    return spec.compile()
 
 
 def _client() -> Any:
