@@ -7,8 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from envs.keyboard import Finished
 
 from .arms import EnvConfig, open_arm
 from .hands import OBJECT, Proportions, draw_hand
@@ -98,22 +101,41 @@ _worlds: dict[str, object] = {}  # one per process: building the engine costs mo
 
 def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
     """Act one episode and write it in DROID's layout."""
-    from data.writers.droid import DroidWriter
-
     key = repr(settings.env)
     if key not in _worlds:
         _worlds[key] = open_arm(settings.env)
     arm, driver = _worlds[key]  # type: ignore[misc]
+    return write_episode(out, seed, settings, arm, driver)
+
+
+def write_episode(
+    out: Path,
+    seed: int,
+    settings: CollectSettings,
+    arm: Any,
+    driver: Any,
+    *,
+    kind: str | None = None,
+    hand: Any = None,
+) -> Tally:
+    """Lay out the scene of `seed`, let `hand` act (one is drawn when there is none), write what happened.
+
+    A hand that has `see(observation)` is shown every observation; one that raises `Finished` ends the episode.
+    """
+    from data.writers.droid import DroidWriter
+
     rng = np.random.default_rng([seed, 4242])
     observation = arm.reset(seed=seed)
-    kind, hand = draw_hand(settings.proportions, driver.scene, driver.scene_config, rng)
+    if hand is None:
+        kind, hand = draw_hand(settings.proportions, driver.scene, driver.scene_config, rng)
+    see = getattr(hand, "see", None)
     resting = driver.scene.object(OBJECT).half_height_m
     start_xy = driver.object_poses()[OBJECT][:2].copy()
     contact = lifted = placed = False
     with DroidWriter(
         out,
         lab="SIM",
-        task=kind,
+        task=kind or "hand",
         cameras=list(arm.cameras.values()),
         hz=1.0 / settings.env.period_s,
         uuid=episode_uuid(settings, seed),
@@ -122,11 +144,14 @@ def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
     ) as writer:
         for step in range(settings.steps):
             objects = driver.object_poses()
-            if step + 1 < settings.steps:
-                outcome = arm.act(hand.act(observation.pose, observation.commanded, objects))
-                commanded = outcome.commanded
-            else:
-                commanded = observation.commanded
+            if see is not None:
+                see(observation)
+            commanded, last = observation.commanded, step + 1 == settings.steps
+            if not last:
+                try:
+                    commanded = arm.act(hand.act(observation.pose, observation.commanded, objects)).commanded
+                except Finished:
+                    last = True
             writer.add(observation, commanded, objects=objects)
             observation = arm.observe()
             contact |= OBJECT in driver.touching()
@@ -134,7 +159,9 @@ def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
             lifted |= height > LIFTED_M
             moved = float(np.linalg.norm(objects[OBJECT][:2] - start_xy)) > 0.05
             placed |= lifted and moved and height < 0.01 and OBJECT not in driver.touching()
-        tally = Tally(seed=seed, kind=kind, contact=contact, lifted=lifted, placed=placed)
+            if last:
+                break
+        tally = Tally(seed=seed, kind=kind or "hand", contact=contact, lifted=lifted, placed=placed)
         writer.finish(success=placed, extra_meta={"tally": asdict(tally), "scene": asdict(driver.scene)})
     return tally
 

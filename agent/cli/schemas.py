@@ -281,17 +281,28 @@ def _check_value(leaf: Leaf, value: Any) -> None:
 def compose(command: Command, overrides: list[str], *, extra: Path | None = None) -> Any:
     """The `Config` that these (prepared) overrides give."""
     import hydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     primary = register(command)
+    # Hydra takes `model=x` for a choice of the group as soon as configs/model/ exists, also where it is a plain key.
+    plain = [w for w in overrides if _is_plain(command, w.partition("=")[0])]
+    overrides = [w for w in overrides if w not in plain]
     extra_path = [f"hydra.searchpath=[file://{extra.resolve()}]"] if extra else []
     try:
         with hydra.initialize_config_module("configs", version_base="1.3", job_name=command.name):
             composed = hydra.compose(primary, overrides=[*overrides, *extra_path])
+        for override in OverridesParser.create().parse_overrides(plain):
+            OmegaConf.update(composed, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_in_words(command, error)) from error
     return to_config(command, composed)
+
+
+def _is_plain(command: Command, key: str) -> bool:
+    return key in command.leaves and key not in command.groups and (config_folder() / key).is_dir()
 
 
 def _in_words(command: Command, error: Exception) -> str:

@@ -1,0 +1,115 @@
+"""One HTML file that opens from disk with no network: words, table, pictures, video, configuration, versions."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_STYLE = """
+:root{--ink:#1f2a33;--soft:#5d6b76;--line:#dfe4e8;--back:#fff;--card:#f6f8f9;--accent:#3b6fb5}
+@media (prefers-color-scheme:dark){:root{--ink:#e6ebef;--soft:#9aa7b2;--line:#33404a;--back:#14191d;--card:#1c242a;--accent:#7fb0ef}
+img.plot{filter:invert(.9) hue-rotate(180deg)}}
+*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
+main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}h1{font-size:1.7rem;margin:.5rem 0 .2rem}
+h2{font-size:1.15rem;margin:2.2rem 0 .6rem}p.lead{color:var(--soft);margin:.2rem 0 1.2rem;font-size:1.05rem}
+figure{margin:1rem 0}figcaption{color:var(--soft);font-size:.9rem;margin-top:.3rem}
+img,video{max-width:100%;height:auto;border-radius:6px;display:block}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
+th,td{text-align:left;padding:.35rem .7rem .35rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
+th{color:var(--soft);font-weight:600}td.bar{min-width:7rem}.bar i{display:block;height:.55rem;border-radius:3px;background:var(--accent)}
+details{background:var(--card);border-radius:6px;padding:.6rem .9rem;margin:.8rem 0}summary{cursor:pointer;color:var(--soft)}
+pre{overflow-x:auto;font-size:.82rem;margin:.6rem 0 0}.gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}
+@media print{main{max-width:none}details{display:none}}
+"""
+_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
+
+
+@dataclass
+class Report:
+    """Built from the top down, then written."""
+
+    title: str
+    lead: str = ""
+    _parts: list[str] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def lines(self, lines: Sequence[str]) -> None:
+        self._parts.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
+
+    def picture(self, path: Path, caption: str = "", *, plot: bool = True) -> None:
+        """`plot`: a drawing on white, turned dark with the page; photographs are left as they are."""
+        kind = ' class="plot"' if plot else ""
+        self._figure(
+            f'<img{kind} src="{_embedded(path)}" alt="{html.escape(caption or path.stem)}">', caption
+        )
+
+    def video(self, path: Path, caption: str = "") -> None:
+        self._figure(f'<video controls loop muted playsinline src="{_embedded(path)}"></video>', caption)
+
+    def gallery(self, videos: Sequence[tuple[Path, str]]) -> None:
+        cells = [
+            f'<figure><video controls loop muted playsinline src="{_embedded(path)}"></video>'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for path, caption in videos
+        ]
+        self._parts.append('<div class="gallery">' + "".join(cells) + "</div>")
+
+    def table(self, rows: Sequence[Mapping[str, Any]], *, bar: str | None = None) -> None:
+        """`bar`: a column of shares 0 .. 1, drawn as bars beside their numbers."""
+        if not rows:
+            return
+        names = list(rows[0])
+        head = "".join(f"<th>{html.escape(n)}</th>" for n in names)
+        body = ""
+        for row in rows:
+            cells = ""
+            for name in names:
+                if name == bar:
+                    cells += (
+                        f'<td class="bar">{row[name]:.0%}<i style="width:{100 * row[name]:.0f}%"></i></td>'
+                    )
+                else:
+                    cells += f"<td>{html.escape(str(row[name]))}</td>"
+            body += f"<tr>{cells}</tr>"
+        self._parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    def details(self, title: str, content: Any) -> None:
+        text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
+        self._parts.append(
+            f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
+        )
+
+    def write(self, path: Path) -> Path:
+        lead = f'<p class="lead">{html.escape(self.lead)}</p>' if self.lead else ""
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f'<meta name="color-scheme" content="light dark"><title>{html.escape(self.title)}</title><style>{_STYLE}</style></head>'
+            f"<body><main><h1>{html.escape(self.title)}</h1>{lead}{''.join(self._parts)}</main></body></html>"
+        )
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+        return path
+
+    def _figure(self, inner: str, caption: str) -> None:
+        note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+        self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _embedded(path: Path) -> str:
+    kind = _KINDS.get(path.suffix)
+    if kind is None:
+        raise ValueError(f"{path}: a report can hold {', '.join(_KINDS)}")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
