@@ -20,6 +20,8 @@ from data.types import EpisodeReader
 log = logging.getLogger(__name__)
 VERSION = 1
 NAME = ".forearm-index"
+ALL = "*"  # stands for all episodes of a log whose list is damaged
+_LIST_S = 120.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -121,7 +123,10 @@ class Index:
             if stamp == self.folders.get("", [None])[0]:
                 found = [known[key] for key in known]
             else:
-                found = ask("entries", file=reader.path, limit_s=600.0)
+                try:
+                    found = ask("entries", file=reader.path, limit_s=_LIST_S)
+                except Damaged as damage:  # none of its episodes can be told from another
+                    found = [Entry(key=ALL, uuid=ALL, findings=[damage.finding])]
                 self.folders, self.changed = {"": [stamp, [], []]}, True
             keys = {entry.key: entry for entry in found}
         else:
@@ -132,7 +137,7 @@ class Index:
             if folders is not None:
                 self.folders = folders.known
         for done, (key, entry) in enumerate(keys.items()):
-            stamp = reader.stamp(key)
+            stamp = 0 if key == ALL else reader.stamp(key)
             before = known.get(key)
             if before is not None and before.stamp == stamp:
                 entry = before

@@ -1,6 +1,7 @@
 """Opens files that nobody vouches for in a child process: one that crashes or hangs a library takes the child only.
 
-The child answers what `data.survey.answer` can, one question at a time, and is started again when it dies.
+Damaged HDF5 files do crash or hang their library, about every tenth one, so a death must be cheap: the child that
+has imported everything opens nothing, and forks another that answers questions (`data.survey.answer`) until it dies.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import atexit
 import os
 import pickle
 import select
+import signal
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data.checks import Damaged
 
@@ -24,7 +27,8 @@ _START_S = 120.0  # importing takes seconds on a busy machine
 _IDLE_S = 60.0  # a child that is asked nothing for so long goes away
 _MEMORY_BYTES = 16 << 30  # address space: a damaged header may ask for terabytes
 _HEAD = struct.Struct("<Q")
-_CODE = "import sys; sys.path[:0] = {path!r}; from data.sandbox import serve; serve()"
+_STATUS = struct.Struct("<i")
+_CODE = "import sys; sys.path[:0] = {path!r}; from data.sandbox import serve; serve({status})"
 
 
 class Sandbox:
@@ -34,18 +38,20 @@ class Sandbox:
         self.limit_s = limit_s
         self.deaths = 0
         self._child: subprocess.Popen[bytes] | None = None
+        self._status = -1  # where the child tells of deaths
         self._lock = threading.Lock()
 
     def ask(self, *question: Any, file: Path | str, limit_s: float | None = None) -> Any:
-        """The answer of `data.survey.answer(*question)`, or `Damaged` if the child died or took too long over it."""
+        """The answer of `data.survey.answer(*question)`, or `Damaged` if it crashed or took too long over it."""
+        limit_s = limit_s or self.limit_s
         with self._lock:
             child = self._child if self._child is not None and self._child.poll() is None else self._start()
-            _send(child.stdin, question)
-            limit_s = limit_s or self.limit_s
+            answers = _descriptor(child.stdout)
+            _send(_descriptor(child.stdin), question)
             try:
-                kind, answer = _receive(child.stdout, limit_s)
+                kind, answer = _receive(answers, limit_s, stop=self._status)
             except TimeoutError:
-                self._stop()
+                self._bury(answers, kill=True)
                 raise Damaged(
                     "takes too long",
                     file=file,
@@ -53,9 +59,7 @@ class Sandbox:
                     remedy="The file makes its library hang: copy it again from the original, or delete it.",
                 ) from None
             except EOFError:
-                code = child.wait()
-                self._stop()
-                self.deaths += 1
+                code = self._bury(answers, kill=False)
                 raise Damaged(
                     "crashes its reader",
                     file=file,
@@ -66,22 +70,41 @@ class Sandbox:
             raise answer
         return answer
 
+    def _bury(self, answers: int, *, kill: bool) -> int:
+        """After a death: what it died of, and nothing of its last words left in the pipe."""
+        self.deaths += 1
+        child = self._child
+        assert child is not None
+        try:
+            if kill:
+                child.send_signal(signal.SIGUSR1)
+            code = _STATUS.unpack(_read(self._status, _STATUS.size, time.monotonic() + 10))[0]
+        except (TimeoutError, EOFError):  # the one that forks is gone too
+            self._stop()
+            return child.returncode or 0
+        while select.select([answers], [], [], 0)[0]:
+            if not os.read(answers, 1 << 20):
+                break
+        return code
+
     def _start(self) -> subprocess.Popen[bytes]:
         self._stop()
-        path = [str(Path(__file__).parents[1])]
+        self._status, status = os.pipe()
         self._child = child = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CODE.format(path=path)],
+            [sys.executable, "-P", "-c", _CODE.format(path=[str(Path(__file__).parents[1])], status=status)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the libraries complain about every damaged file
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            pass_fds=(status,),
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
+        os.close(status)
         try:
-            _receive(child.stdout, _START_S)
+            _receive(_descriptor(child.stdout), _START_S, stop=self._status)
         except (TimeoutError, EOFError) as error:
             self._stop()
             raise RuntimeError(
-                f"the child process that checks files did not start ({type(error).__name__}); "
+                f"the child process that opens files did not start ({type(error).__name__}); "
                 f"try: {sys.executable} -c 'import data.survey'"
             ) from error
         return child
@@ -92,12 +115,18 @@ class Sandbox:
 
     def _stop(self) -> None:
         child, self._child = self._child, None
-        if child is not None:
+        if child is None:
+            return
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+        child.terminate()  # it takes its own child along
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
+        os.close(self._status)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -118,49 +147,86 @@ def shared() -> Sandbox:
     return _shared[1]
 
 
-def _send(pipe: IO[bytes] | None, value: Any) -> None:
-    assert pipe is not None
+def _descriptor(pipe: Any) -> int:
+    return pipe.fileno()
+
+
+def _send(pipe: int, value: Any) -> None:
     content = pickle.dumps(value)
+    content = _HEAD.pack(len(content)) + content
     try:
-        pipe.write(_HEAD.pack(len(content)) + content)
-        pipe.flush()
+        while content:
+            content = content[os.write(pipe, content) :]
     except BrokenPipeError:
         return  # the answer will not come, which `_receive` says
 
 
-def _receive(pipe: IO[bytes] | None, limit_s: float) -> Any:
-    assert pipe is not None
+def _read(pipe: int, size: int, until: float, stop: int | None = None) -> bytes:
+    """Exactly `size` bytes; EOFError if the pipe ends or something is said on `stop`."""
+    found = b""
+    while len(found) < size:
+        watched = [pipe] if stop is None else [pipe, stop]
+        ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        if pipe not in ready:
+            raise EOFError
+        part = os.read(pipe, min(size - len(found), 1 << 20))
+        if not part:
+            raise EOFError
+        found += part
+    return found
+
+
+def _receive(pipe: int, limit_s: float, stop: int | None = None) -> Any:
     until = time.monotonic() + limit_s
-
-    def read(size: int) -> bytes:
-        parts = b""
-        while len(parts) < size:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            part = os.read(pipe.fileno(), min(size - len(parts), 1 << 20))
-            if not part:
-                raise EOFError
-            parts += part
-        return parts
-
-    return pickle.loads(read(_HEAD.unpack(read(_HEAD.size))[0]))
+    size = _HEAD.unpack(_read(pipe, _HEAD.size, until, stop))[0]
+    return pickle.loads(_read(pipe, size, until, stop))
 
 
-def serve() -> None:
-    """What the child does: answer until its parent goes away, or asks nothing more."""
-    import resource
-
+def serve(status: int) -> None:
+    """What the child does: fork one that answers, tell when it dies, fork the next."""
     from data.survey import answer
 
-    requests = os.fdopen(os.dup(0), "rb", buffering=0)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not write into the answers
+    requests, answers = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)  # a library that prints must not write into the answers
+    worker = 0
+
+    def kill_worker(number: int, _: object) -> None:
+        if worker:
+            os.kill(worker, signal.SIGKILL)
+        if number == signal.SIGTERM:
+            os._exit(0)
+
+    signal.signal(signal.SIGUSR1, kill_worker)
+    signal.signal(signal.SIGTERM, kill_worker)
+    _send(answers, ("ready", None))
+    while True:
+        worker = os.fork()
+        if worker == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            try:
+                _work(requests, answers, answer)
+            except BaseException:  # a mistake of ours, or of a library outside what `answer` guards
+                os._exit(1)
+            os._exit(0)
+        _, code = os.waitpid(worker, 0)
+        worker = 0
+        if code == 0:
+            return
+        os.write(status, _STATUS.pack(os.waitstatus_to_exitcode(code)))
+
+
+def _work(requests: int, answers: int, answer: Callable[..., Any]) -> None:
+    """Answer until the parent goes away or asks nothing more."""
+    import resource
+
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or hard > _MEMORY_BYTES:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    _send(answers, ("ready", None))
     while True:
         try:
             question = _receive(requests, _IDLE_S)

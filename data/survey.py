@@ -11,7 +11,9 @@ import torch
 
 from data.checks import Damaged, Finding, check_frames, check_numbers
 from data.formats import READERS
+from data.formats.demos import hdf5_files
 from data.formats.fields import LogOptions
+from data.formats.hdf5 import Hdf5
 from data.index import IndexedReader
 from data.poses import pose_difference, poses_from
 from data.types import Episode
@@ -31,7 +33,7 @@ def open_checked(reader: IndexedReader, key: str) -> tuple[Episode, list[Finding
     except Damaged:
         raise
     except Exception as error:  # files are not to be trusted: whatever a library makes of one must be named
-        raise _unreadable(reader, key, error) from error
+        raise _unreadable(reader.path, key, error) from error
     for finding in findings:
         if finding.skips:
             raise Damaged.of(finding)
@@ -68,11 +70,12 @@ def _reader(path: str, format_name: str, options: str) -> IndexedReader:
 
 def answer(question: str, path: str, format_name: str = "", options: str = "", *rest: Any) -> Any:
     """What `data.sandbox` may be asked: recognise a path, list its episodes, know or examine one."""
-    if question == "recognise":
-        return next((name for name, reader in READERS.items() if reader.recognises(Path(path))), None)
-    reader = _reader(path, format_name, options)
+    reader: IndexedReader | None = None
     try:
-        if question == "entries":  # of a central listing: files may have changed since the reader was made
+        if question == "recognise":
+            return _recognise(Path(path))
+        reader = _reader(path, format_name, options)
+        if question == "entries":  # of a central list: files may have changed since the reader was made
             _reader.cache_clear()
             reader = _reader(path, format_name, options)
             return [reader.entry(key) for key in reader.list()]
@@ -83,15 +86,32 @@ def answer(question: str, path: str, format_name: str = "", options: str = "", *
     except Damaged:
         raise
     except Exception as error:  # as in open_checked
-        raise _unreadable(reader, str(rest[:1]), error) from error
+        raise _unreadable(Path(path), str(rest[0]) if rest else "", error) from error
     raise ValueError(f"question {question!r} is not known")
 
 
-def _unreadable(reader: IndexedReader, key: str, error: Exception) -> Damaged:
+def _recognise(path: Path) -> str | None:
+    found = None
+    problem: Damaged | None = None
+    for name, reader in READERS.items():
+        try:
+            found = name if reader.recognises(path) else None
+        except Exception as error:  # as in open_checked
+            problem = _unreadable(path, "", error)
+        if found is not None:
+            return found
+    for file in hdf5_files(path)[:1]:
+        Hdf5.open(file).close()  # says so, if that is why
+    if problem is not None:
+        raise problem
+    return None
+
+
+def _unreadable(path: Path, key: str, error: Exception) -> Damaged:
     return Damaged(
         "unreadable",
-        file=getattr(reader, "path", key),
-        value=f"{key}: {type(error).__name__}: {error}",
+        file=path,
+        value=f"{key}{': ' if key else ''}{type(error).__name__}: {error}",
         remedy="Copy the file again from the original; if other software reads it, report this message.",
     )
 

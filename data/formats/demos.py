@@ -29,7 +29,7 @@ from data.formats.fields import (
 from data.formats.hdf5 import Hdf5
 from data.formats.mjcf import object_poses, world_T_base
 from data.formats.pictures import Hdf5Frames
-from data.index import Entry, stamp_of
+from data.index import ALL, Entry, stamp_of
 from data.poses import rotation_from_quaternion
 from data.types import Camera, Episode
 
@@ -77,7 +77,7 @@ class _DemoReader:
                 with Hdf5.open(file) as h5:
                     keys += [prefix + demo for demo in sorted(h5.children("data"), key=by_number)]
             except Damaged:
-                keys.append(prefix + "*")  # all that the file held; `open` says what is wrong with it
+                keys.append(prefix + ALL)  # all that the file held; `open` says what is wrong with it
         return keys
 
     def stamp(self, key: str) -> int:

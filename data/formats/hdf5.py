@@ -36,6 +36,9 @@ class Hdf5:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.group.file.close()
 
     def __contains__(self, name: str) -> bool:

@@ -102,7 +102,10 @@ class LeRobotReader:
 
     @property
     def _one_file_each(self) -> bool:
-        return "episode_index" in self.info["data_path"]
+        try:
+            return "episode_index" in self.info["data_path"]
+        except Damaged:  # which `list` tells of
+            return False
 
     @property
     def _videos(self) -> list[str]:
@@ -150,7 +153,9 @@ class LeRobotReader:
         # Times are float32 of frame_index / fps: the division is exact, they are not.
         nominal = index / fps
         time_s = nominal if np.abs(stamps - nominal).max(initial=0.0) < 1e-3 else stamps
-        if "observation.time_s" in table.column_names:  # our writer keeps the clock beside the even timestamps
+        if (
+            "observation.time_s" in table.column_names
+        ):  # our writer keeps the clock beside the even timestamps
             time_s = columns.numbers("observation.time_s")
         tasks = row.get("tasks") or [None]
         return put_together(

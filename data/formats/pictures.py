@@ -34,6 +34,12 @@ def hdf5_handle(file: Path) -> Any:
     return handle
 
 
+def close_hdf5() -> None:
+    """Close the HDF5 files of this process (before they are moved or deleted)."""
+    for key in [k for k in _handles if k[0] == os.getpid()]:
+        _handles.pop(key).close()
+
+
 def upright(frames: np.ndarray, flip: str) -> np.ndarray:
     """Turn pictures [N, H, W, 3] as `LogOptions.flip` says."""
     if flip == "vertical":

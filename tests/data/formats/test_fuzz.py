@@ -1,0 +1,139 @@
+"""Files with bytes flipped, cut, swapped or blanked: read right or skipped with a reason, and nothing hangs or dies.
+
+A few per format in `make test`, 2,000 per format in `make test-all`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.formats.pictures import close_hdf5
+from data.sandbox import LIMIT_S
+from data.source import open_log
+from data.survey import open_checked
+from data.video import close_videos, write_video
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+DROID = "droid_raw_tiny/1.0.1/LAB/success/2023-05-15/Mon_May_15_00:51:15_2023"
+FORMATS: dict[str, tuple[str, dict[str, str]]] = {
+    "droid": (DROID, {}),
+    "lerobot_v3": ("lerobot_tiny", {}),
+    "lerobot_v3_images": ("lerobot_v3_image_split_tiny", {}),
+    "lerobot_v21": ("lerobot_v21_tiny", {}),
+    "robomimic": ("robomimic_tiny", {}),
+    "libero": ("libero_layout_tiny", {}),
+    "aloha": ("aloha_act_tiny", {"kinematics": "viperx_300s"}),
+    "rlds": ("rlds_tiny", {}),
+    "mcap": ("mcap_ros2_tiny", {}),
+    "sqlite": ("rosbag2_sqlite_tiny", {}),
+    "folder": ("", {}),
+}
+FEW = 200 // len(FORMATS) + 1
+MANY = 2000
+
+
+def make_folder(target: Path) -> None:
+    rng = np.random.default_rng(1)
+    pictures = [np.full((16, 16, 3), 10 * i, np.uint8) for i in range(10)]
+    write_video(target / "a" / "frames" / "top.mp4", pictures, 10)
+    np.savez(
+        target / "a" / "episode.npz",
+        time_s=np.arange(10) * 0.1,
+        position=[0.4, 0, 0.3] + np.cumsum(rng.normal(0, 0.004, (10, 3)), 0),
+        quaternion=np.tile([1.0, 0, 0, 0], (10, 1)),
+        closedness=np.zeros(10),
+    )
+    (target / "a" / "about.json").write_text('{"task": "x", "success": true}')
+
+
+def damage(file: Path, rng: np.random.Generator) -> str:
+    data = bytearray(file.read_bytes())
+    kind = str(rng.choice(["flip", "flip", "cut", "swap", "blank"]))
+    size = len(data)
+    # Half of the time near the beginning, where the structure is.
+    reach = size if rng.random() < 0.5 else min(size, 2048)
+    if kind == "cut":
+        data = data[: rng.integers(0, size)]
+    elif kind == "flip":
+        for at in rng.integers(0, reach, rng.integers(1, 20)):
+            data[at] ^= rng.integers(1, 256)
+    else:
+        length = int(min(rng.integers(1, 512), size))
+        at, to = (int(rng.integers(0, max(1, n - length + 1))) for n in (reach, size))
+        block = data[at : at + length]
+        data[at : at + length] = data[to : to + length] if kind == "swap" else bytes(length)
+        if kind == "swap":
+            data[to : to + len(block)] = block
+    file.write_bytes(data)
+    return kind
+
+
+def files_of(root: Path) -> list[Path]:
+    return sorted(f for f in root.rglob("*") if f.is_file() and "truth" not in f.name and not f.is_symlink())
+
+
+def one(name: str, seed: int, place: Path) -> str:
+    """Damage one file of a log and look at it; returns what came of it."""
+    source, options = FORMATS[name]
+    rng = np.random.default_rng([seed, len(name)])
+    root = place / f"{name}-{seed}"
+    if source:
+        shutil.copytree(FIXTURES / source, root / "a" if name == "droid" else root)
+    else:
+        make_folder(root)
+    files = files_of(root)
+    target = files[int(rng.integers(len(files)))]
+    kind = damage(target, rng)
+    where = f"{name} seed {seed}: {kind} in {target.relative_to(root)}"
+    started = time.monotonic()
+    try:
+        log = open_log(root, **options)
+        report = log.check(thorough=True)
+    except ValueError as error:  # no longer a log of any kind, which the message says
+        assert str(root) in str(error), where
+        return "no log"
+    took = time.monotonic() - started
+    # Starting another child after a death is not the file's doing.
+    assert took < (LIMIT_S + 1) * max(1, len(log)) + 30, where
+    for finding in report.skipped:
+        assert finding.reason, where
+        assert finding.remedy, where
+        assert finding.file, where
+    for key in report.accepted:
+        episode, _ = open_checked(log.reader, key)
+        for values in (episode.time_s, episode.ee_position, episode.ee_quaternion, episode.closedness):
+            assert np.isfinite(values).all(), where
+        assert (np.diff(episode.time_s) > 0).all(), where
+        assert np.abs(np.linalg.norm(episode.ee_quaternion, axis=1) - 1).max() < 1e-3, where
+        for frames in episode.frames.values():
+            pictures = frames.read(range(len(episode)))
+            assert pictures.dtype == np.uint8, where
+            assert pictures.shape[0] == len(episode), where
+    close_videos()
+    close_hdf5()
+    shutil.rmtree(root)
+    return "; ".join(sorted({f.reason for f in report.skipped})) or "read"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_some_damaged_files(name, tmp_path):
+    outcomes = Counter(one(name, seed, tmp_path) for seed in range(FEW))
+    assert outcomes.total() == FEW
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", FORMATS)
+def test_many_damaged_files(name, tmp_path):
+    many = int(os.environ.get("FOREARM_FUZZ", MANY))
+    outcomes = Counter(one(name, 10_000 + seed, tmp_path) for seed in range(many))
+    print(name, outcomes.most_common())
+    assert outcomes.total() == many
+    assert len(outcomes) > 2  # damage was done, and told apart
