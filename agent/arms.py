@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from envs import ENGINES, make_arm
-from envs.scenes import SceneConfig
 
-
-@dataclass(kw_only=True)
-class EnvConfig:
-    """A simulated arm and its scenes."""
-
-    engine: str = "mujoco"
-    """mujoco or pybullet."""
-    split: str = "train"
-    """train, or held_out: shapes, colours and camera angles that no training saw."""
-    image_size_px: int = 128
-    """Height and width of the cameras' pictures."""
-    cameras: list[str] = field(default_factory=lambda: ["exterior_left", "wrist"])
-    """Cameras that are rendered."""
-    period_s: float = 0.2
-    """Duration of a model step."""
-    scene: SceneConfig = field(default_factory=SceneConfig)
-    """What varies from scene to scene."""
+from .settings import EnvConfig
 
 
 def open_arm(env: EnvConfig) -> tuple[Any, Any]:

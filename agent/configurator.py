@@ -10,25 +10,8 @@ from typing import Protocol
 
 from planners.protocols import Budget
 
+from .settings import ConfiguratorSettings
 from .task import Task
-
-
-@dataclass(kw_only=True)
-class ConfiguratorSettings:
-    """What the configurator may not choose by itself, or starts from."""
-
-    mode: str = "both"
-    """policy, planner or both (Mode 2 around what Mode 1 proposes; Mode 1 alone while it is confident)."""
-    deadline_ms: float | None = None
-    """Time for one plan; none: the planner's own budget."""
-    reached_steps: float = 0.8
-    """A sub-goal counts as reached when the critic says that fewer steps are left."""
-    reached_distance: float = 0.06
-    """Or when the latent distance, relative to random frames, is below this."""
-    patience_steps: int = 14
-    """Steps after which the next sub-goal is tried anyway."""
-    confident_steps: float = 0.0
-    """Mode 1 acts alone while the critic sees more steps than this to go; 0: never."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,21 +14,7 @@ from planners.costs.pose import PoseDistance
 from planners.costs.total import Term, TotalCost
 from world_model.heads.critic import Critic
 
-
-@dataclass(kw_only=True)
-class CostSettings:
-    """Weights of the energies; a weight of zero leaves a term out."""
-
-    critic: float = 1.0
-    """Steps still to go at the end of an imagined future, by the critic."""
-    distance: float = 2.0
-    """Latent distance to the goal, near it (relative to the distance of random frames)."""
-    pose: float = 0.0
-    """Distance to the goal's pose, where it is known."""
-    intrinsic: float = 5.0
-    """Leaving the workspace or touching the table."""
-    near_steps: float = 3.0
-    """Steps to go at which critic and distance count alike."""
+from .settings import CostSettings
 
 
 class Costs(Protocol):

@@ -6,13 +6,14 @@ Proportions decide what a model can learn (peers with 10 % lifts lifted nothing)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from envs.expert import STEP_M, ScriptedHand, Waypoint, grasp, lift, place
 from envs.scenes import Scene, SceneConfig
+
+from .settings import Proportions
 
 OBJECT = "object"
 
@@ -21,26 +22,6 @@ class Hand(Protocol):
     def act(
         self, pose: np.ndarray, commanded: np.ndarray, objects: Mapping[str, np.ndarray]
     ) -> np.ndarray: ...
-
-
-@dataclass(kw_only=True)
-class Proportions:
-    """Share of episodes of each kind; they need not add to one."""
-
-    pick_place: float = 0.55
-    """Scripted pick-and-place with noise and interruptions, sometimes twice."""
-    lift: float = 0.15
-    """Grasp, lift, wander with the object, sometimes drop it or put it back."""
-    near_play: float = 0.18
-    """Aimless moves around the object: pushes, half grasps, closing beside it."""
-    free_play: float = 0.08
-    """Aimless moves anywhere."""
-    drill: float = 0.04
-    """Opening and closing while hardly moving."""
-    noise_m: tuple[float, ...] = field(default_factory=lambda: (0.0, 0.004, 0.008, 0.015))
-    """Deviations of the noise on scripted steps; one is drawn per episode."""
-    interruptions: float = 0.035
-    """Chance per step that a scripted hand is taken somewhere else for some steps."""
 
 
 def draw_hand(

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from envs.tasks import TaskGoal, begin, check_task, make_goal
 
 from .agent import Agent
-from .arms import EnvConfig, open_arm
+from .arms import open_arm
 from .build import AgentSettings, Mind, build_agent, load_mind, planner_from
-from .configurator import ConfiguratorSettings
-from .cost import CostSettings
 from .goals import load_goals
 from .play import Played, play
+from .settings import SessionConfig
 from .task import Goal, Task
 from .trials import BUDGET_STEPS
-
-
-@dataclass(kw_only=True)
-class SessionConfig:
-    """Everything that a run with an arm needs to know."""
-
-    model: str = "forearm-panda"
-    """A shipped model's name, or a folder."""
-    task: str = "pick_place"
-    """The scene to lay out, and the goals when none are given: reach, grasp, reach_with_object, pick_place."""
-    goal: list[str] = field(default_factory=list)
-    """Goals in order: PICTURE.png, a folder made by `forearm goal`, or episode:LOG@ROW; none: the task makes them."""
-    final_only: bool = False
-    """Of the task's own goals take the last one alone."""
-    seed: int = 0
-    """Seed of the scene and of the search."""
-    budget_steps: int = 0
-    """Most model steps; 0: what the task usually needs, twice."""
-    portrait: bool = True
-    """Film the scene with full meshes and shadows beside the cameras (simulation only)."""
-    env: EnvConfig = field(default_factory=EnvConfig)
-    """The arm and its scenes."""
-    planner: dict[str, Any] = field(default_factory=dict)
-    """How Mode 2 searches."""
-    cost: CostSettings = field(default_factory=CostSettings)
-    """Weights of the energies."""
-    configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
-    """How the agent goes about a task."""
 
 
 @dataclass(kw_only=True)
@@ -84,17 +57,58 @@ def open_session(config: SessionConfig) -> Session:
     return Session(mind=mind, arm=arm, truth=driver, agent=agent, task=task, judged=judged)
 
 
-def play_session(session: Session, out: Path, *, seed: int, portrait: bool, say: Any) -> Played:
-    return play(
-        session.agent,
+def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any) -> Played:
+    """Play it, with a Rerun recording, a video and a page left in `out`."""
+    from .seeing.run_recording import RunRecording
+    from .seeing.run_report import write_run_report
+
+    recording = RunRecording(
+        out / "recording.rrd",
         session.task,
-        out,
-        goal=session.judged,
+        session.arm.limits,
         truth=session.truth,
-        seed=seed,
-        say=say,
-        portrait=portrait,
+        decoder=session.mind.heads.get("decoder"),
+        cameras=tuple(session.mind.model.conventions.cameras),
+        live=config.view == "live",
     )
+    try:
+        played = play(
+            session.agent,
+            session.task,
+            out,
+            goal=session.judged,
+            truth=session.truth,
+            seed=config.seed,
+            say=say,
+            portrait=config.portrait,
+            watchers=(recording,),
+        )
+    finally:
+        recording.close()
+    played.files["recording"] = recording.path
+    facts = {
+        "task": config.task,
+        "seed": config.seed,
+        "engine": config.env.engine,
+        "model": config.model,
+        **figures_of(played),
+    }
+    played.files["report"] = write_run_report(
+        played, out, title=f"forearm: {config.task}", ending=ending(played), facts=facts
+    )
+    return played
+
+
+def figures_of(played: Played) -> dict[str, Any]:
+    """What results.json keeps of a run."""
+    return {
+        "success": played.success,
+        "status": played.outcome.status,
+        "steps": len(played.outcome.steps) - 1,
+        "distance_m": played.distance_m,
+        "plan_ms_median": float(np.median(played.plan_ms)) if played.plan_ms else None,
+        "seconds": played.seconds,
+    }
 
 
 def ending(played: Played) -> str:

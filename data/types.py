@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # the words are light: who only names them does not wait for torch
+    from torch import Tensor
 
 POSE_SIZE = 7
 ACTION_SIZE = 7
@@ -168,4 +169,6 @@ def as_views(frames: Mapping[str, np.ndarray], cameras: Sequence[str]) -> Tensor
     missing = [c for c in cameras if c not in frames]
     if missing:
         raise ValueError(f"camera {missing[0]!r} is not in the observation; it has {sorted(frames)}")
+    import torch
+
     return torch.from_numpy(np.stack([frames[c] for c in cameras]))

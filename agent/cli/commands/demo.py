@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.cli.runs import Run
-from agent.session import SessionConfig
+from agent.settings import SessionConfig
 
 
 @dataclass(kw_only=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.cli.runs import Run
-from agent.configurator import ConfiguratorSettings
-from agent.cost import CostSettings
+from agent.settings import ConfiguratorSettings, CostSettings
 
 
 @dataclass(kw_only=True)

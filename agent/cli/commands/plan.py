@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from agent.cli.runs import Run
-from agent.session import SessionConfig
+from agent.settings import SessionConfig
 
 
 @dataclass(kw_only=True)
@@ -23,21 +21,15 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
-    from agent.session import ending, open_session, play_session
+    from agent.session import ending, figures_of, open_session, play_session
 
     session = open_session(config)
     run.say(f"{config.task} in {config.env.engine}, scene {config.seed}, model {config.model}")
-    played = play_session(session, run.dir, seed=config.seed, portrait=config.portrait, say=run.say)
+    played = play_session(session, config, run.dir, say=run.say)
     run.say(ending(played))
     for name, path in played.files.items():
-        run.say(f"{name:<9}{path}")
-    run.results |= {
-        "success": played.success,
-        "status": played.outcome.status,
-        "steps": len(played.outcome.steps) - 1,
-        "distance_m": played.distance_m,
-        "plan_ms_median": float(np.median(played.plan_ms)) if played.plan_ms else None,
-        "seconds": played.seconds,
-    }
+        how = f"   open it: rerun {path}" if name == "recording" else ""
+        run.say(f"{name:<10}{path}{how}")
+    run.results |= figures_of(played)
     session.arm.close()
     return 0 if played.success is not False else 1

@@ -1,0 +1,110 @@
+"""What can be chosen, as plain dataclasses.  Light on purpose: `forearm --help` reads them and starts no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from envs.scenes import SceneConfig
+
+
+@dataclass(kw_only=True)
+class EnvConfig:
+    """A simulated arm and its scenes."""
+
+    engine: str = "mujoco"
+    """mujoco or pybullet."""
+    split: str = "train"
+    """train, or held_out: shapes, colours and camera angles that no training saw."""
+    image_size_px: int = 128
+    """Height and width of the cameras' pictures."""
+    cameras: list[str] = field(default_factory=lambda: ["exterior_left", "wrist"])
+    """Cameras that are rendered."""
+    period_s: float = 0.2
+    """Duration of a model step."""
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """What varies from scene to scene."""
+
+
+@dataclass(kw_only=True)
+class CostSettings:
+    """Weights of the energies; a weight of zero leaves a term out."""
+
+    critic: float = 1.0
+    """Steps still to go at the end of an imagined future, by the critic."""
+    distance: float = 2.0
+    """Latent distance to the goal, near it (relative to the distance of random frames)."""
+    pose: float = 0.0
+    """Distance to the goal's pose, where it is known."""
+    intrinsic: float = 5.0
+    """Leaving the workspace or touching the table."""
+    near_steps: float = 3.0
+    """Steps to go at which critic and distance count alike."""
+
+
+@dataclass(kw_only=True)
+class ConfiguratorSettings:
+    """What the configurator may not choose by itself, or starts from."""
+
+    mode: str = "both"
+    """policy, planner or both (Mode 2 around what Mode 1 proposes; Mode 1 alone while it is confident)."""
+    deadline_ms: float | None = None
+    """Time for one plan; none: the planner's own budget."""
+    reached_steps: float = 0.8
+    """A sub-goal counts as reached when the critic says that fewer steps are left."""
+    reached_distance: float = 0.06
+    """Or when the latent distance, relative to random frames, is below this."""
+    patience_steps: int = 14
+    """Steps after which the next sub-goal is tried anyway."""
+    confident_steps: float = 0.0
+    """Mode 1 acts alone while the critic sees more steps than this to go; 0: never."""
+
+
+@dataclass(kw_only=True)
+class Proportions:
+    """Share of episodes of each kind; they need not add to one."""
+
+    pick_place: float = 0.55
+    """Scripted pick-and-place with noise and interruptions, sometimes twice."""
+    lift: float = 0.15
+    """Grasp, lift, wander with the object, sometimes drop it or put it back."""
+    near_play: float = 0.18
+    """Aimless moves around the object: pushes, half grasps, closing beside it."""
+    free_play: float = 0.08
+    """Aimless moves anywhere."""
+    drill: float = 0.04
+    """Opening and closing while hardly moving."""
+    noise_m: tuple[float, ...] = field(default_factory=lambda: (0.0, 0.004, 0.008, 0.015))
+    """Deviations of the noise on scripted steps; one is drawn per episode."""
+    interruptions: float = 0.035
+    """Chance per step that a scripted hand is taken somewhere else for some steps."""
+
+
+@dataclass(kw_only=True)
+class SessionConfig:
+    """Everything that a run with an arm needs to know."""
+
+    model: str = "forearm-panda"
+    """A shipped model's name, or a folder."""
+    task: str = "pick_place"
+    """The scene to lay out, and the goals when none are given: reach, grasp, reach_with_object, pick_place."""
+    goal: list[str] = field(default_factory=list)
+    """Goals in order: PICTURE.png, a folder made by `forearm goal`, or episode:LOG@ROW; none: the task makes them."""
+    final_only: bool = False
+    """Of the task's own goals take the last one alone."""
+    seed: int = 0
+    """Seed of the scene and of the search."""
+    budget_steps: int = 0
+    """Most model steps; 0: what the task usually needs, twice."""
+    view: str = "file"
+    """file: a Rerun recording in the run's folder; live: the viewer opens as well."""
+    portrait: bool = True
+    """Film the scene with full meshes and shadows beside the cameras (simulation only)."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The arm and its scenes."""
+    planner: dict[str, Any] = field(default_factory=dict)
+    """How Mode 2 searches."""
+    cost: CostSettings = field(default_factory=CostSettings)
+    """Weights of the energies."""
+    configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
+    """How the agent goes about a task."""
