@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mujoco
 import numpy as np
 
-from .meshes import read_obj
 from .panda import panda_spec
 from .scenes import CameraSpec, ObjectSpec, Scene, primitives_of
 
 TIMESTEP_S = 0.002  # at 4 ms a carried cube slips
-_HULLS, _MESHES = 0, 1
 
 
 def build_model(scene: Scene, *, full_meshes: bool = False) -> mujoco.MjModel:
     """Compile the scene; hulls only for the model's cameras, full meshes for pictures for people."""
-    spec = panda_spec()
-    for geom in list(spec.geoms):
-        if geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == _MESHES and not full_meshes:
-            spec.delete(geom)
-        elif full_meshes and geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == _HULLS:
-            geom.group = 4
-    if full_meshes:
-        for mesh in spec.meshes:
-            vertices, triangles = read_obj(Path(mesh.file))
-            mesh.file = ""
-            mesh.uservert, mesh.userface = vertices.ravel(), triangles.ravel()
-    used = {geom.meshname for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH}
-    for mesh in list(spec.meshes):
-        if mesh.name not in used:
-            spec.delete(mesh)
+    spec = panda_spec(full_meshes=full_meshes)
     _set_physics(spec)
     _set_visuals(spec, scene, full_meshes)
     for item in scene.objects:

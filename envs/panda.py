@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from .arm import ArmError
+from .meshes import read_obj
 
 JOINT_NAMES = tuple(f"panda_joint{i}" for i in range(1, 8))
 FINGER_NAMES = ("panda_finger_joint1", "panda_finger_joint2")
@@ -51,8 +52,8 @@ def panda_folder() -> Path:
     return folder
 
 
-def panda_spec() -> mujoco.MjSpec:
-    """A MuJoCo specification of the arm: hulls in geom group 0, full meshes in group 1, site `tool`."""
+def panda_spec(*, full_meshes: bool = False) -> mujoco.MjSpec:
+    """A MuJoCo specification of the arm with a site `tool`: drawn as its hulls, or as its full meshes."""
     folder = panda_folder()
     urdf = (folder / "panda.urdf").read_text()
     urdf = urdf.replace("package://meshes/", f"{folder}/meshes/")
@@ -68,6 +69,7 @@ def panda_spec() -> mujoco.MjSpec:
         geom.rgba = (0.93, 0.93, 0.94, 1.0)
         if geom.parent.name in ("panda_hand", "panda_leftfinger", "panda_rightfinger"):
             geom.rgba = (0.30, 0.31, 0.33, 1.0) if "hand" in geom.parent.name else (0.18, 0.19, 0.21, 1.0)
+    _choose_looks(spec, full_meshes)
     _add_fingertips(spec)
     spec.body("panda_hand").add_site(
         name="tool", pos=(0, 0, TOOL_OFFSET_M), size=(0.003, 0.003, 0.003), group=5
@@ -80,6 +82,25 @@ def panda_spec() -> mujoco.MjSpec:
         elif geom.contype:
             geom.contype, geom.conaffinity = 2, 1
     return spec
+
+
+def _choose_looks(spec: mujoco.MjSpec, full_meshes: bool) -> None:
+    """Hulls are geom group 0 and full meshes group 1 of what the URDF becomes."""
+    for geom in list(spec.geoms):
+        if geom.type != mujoco.mjtGeom.mjGEOM_MESH:
+            continue
+        if geom.group == 1 and not full_meshes:
+            spec.delete(geom)
+        elif geom.group == 0 and full_meshes:
+            geom.group = 4
+    used = {geom.meshname for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH}
+    for mesh in list(spec.meshes):
+        if mesh.name not in used:
+            spec.delete(mesh)
+        elif full_meshes:
+            vertices, triangles = read_obj(Path(mesh.file))
+            mesh.file = ""
+            mesh.uservert, mesh.userface = vertices.ravel(), triangles.ravel()
 
 
 def _add_fingertips(spec: mujoco.MjSpec) -> None:

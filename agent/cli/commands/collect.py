@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
-from agent.arms import EnvConfig
 from agent.cli.runs import Run
-from agent.hands import Proportions
+from agent.settings import EnvConfig, Proportions
+
+
+class Hands(Enum):
+    scripted = "scripted"
+    keyboard = "keyboard"
 
 
 @dataclass(kw_only=True)
@@ -24,7 +29,9 @@ class Config:
     seed: int = 0
     """Seed of the first episode; the next ones follow."""
     steps: int = 40
-    """Model steps in an episode."""
+    """Model steps in an episode; by keyboard the most there may be."""
+    hand: Hands = Hands.scripted
+    """Who moves the arm: scripted, or keyboard for demonstrations of your own, one process, in this terminal."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The arm and its scenes."""
     proportions: Proportions = field(default_factory=Proportions)
@@ -35,6 +42,7 @@ EXAMPLES = (
     "forearm collect episodes=200 to=datasets/play",
     "forearm collect env=pybullet episodes=50 workers=2 to=datasets/play_bullet",
     "forearm collect episodes=100 env.scene.shapes=[cube] env.scene.colours=[red,blue] seed=5000",
+    "forearm collect hand=keyboard episodes=5 steps=200 to=datasets/mine",
 )
 RESUMES = True
 
@@ -53,14 +61,19 @@ def run(config: Config, run: Run) -> int:
             rate = len(tallies) / (last - started)
             run.say(f"{done}/{wanted} episodes  {rate:.1f}/s  ETA {(wanted - done) / max(rate, 1e-9):.0f} s")
 
-    tallies = collect(
-        out,
-        episodes=config.episodes,
-        workers=config.workers,
-        seed=config.seed,
-        settings=settings,
-        progress=progress,
-    )
+    if config.hand is Hands.keyboard:
+        from agent.by_hand import collect_by_hand
+
+        tallies = collect_by_hand(out, episodes=config.episodes, seed=config.seed, settings=settings)
+    else:
+        tallies = collect(
+            out,
+            episodes=config.episodes,
+            workers=config.workers,
+            seed=config.seed,
+            settings=settings,
+            progress=progress,
+        )
     run.say(summary(tallies, time.monotonic() - started))
     run.say(f"log: {out}   look at it: forearm inspect data={out} episode=0")
     kinds = {t.kind for t in tallies}
