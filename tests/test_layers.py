@@ -118,7 +118,7 @@ def sets_environment(node: ast.AST) -> bool:
 
 
 def test_the_environment_is_set_only_where_a_process_begins() -> None:
-    edges = {"agent/cli/main.py", "agent/probes.py"}
+    edges = {"agent/cli/main.py", "agent/probes.py", "agent/evaluate.py"}  # a process or a worker
     wrong = [
         f"{path.relative_to(HOUSE)}:{getattr(node, 'lineno', 0)}"
         for path in python_files(*ROOMS)

@@ -27,7 +27,7 @@ CHAPTERS = {
 UNITS = {
     "m": "metres", "mm": "millimetres", "s": "seconds", "ms": "milliseconds", "hz": "per second", "px": "pixels",
     "rad": "radians", "deg": "degrees", "n": "newtons", "kg": "kilograms", "mb": "megabytes", "gb": "gigabytes",
-    "steps": "model steps", "minutes": "minutes", "hours": "hours",
+    "minutes": "minutes", "hours": "hours",
 }  # fmt: skip
 FIRST_STEPS = (
     "forearm demo                                 plan to a goal image with the shipped model",
@@ -96,12 +96,13 @@ def _values(command: Command) -> list[tuple[str, str]]:
     rows = []
     for key, leaf in command.leaves.items():
         default, _ = given.pop(key, (leaf.default, ""))
-        rows.append((f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf)))
-    # What stands in a chosen YAML alone, under a group without a dataclass: its comment is its sentence.
-    mappings = tuple(f"{k}." for k in command.leaves)
-    rows += [
-        (f"{k}={_shown(v)}", text) for k, (v, text) in given.items() if not k.startswith(mappings) or text
-    ]
+        under = {k: given.pop(k) for k in list(given) if k.startswith(f"{key}.")}
+        if under and default == {}:
+            rows.append((f"{key}.*", _sentence(leaf)))
+        else:
+            rows.append((f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf)))
+        # What stands in a chosen YAML alone, under a mapping: its comment is its sentence.
+        rows += [(f"{k}={_shown(v)}", text) for k, (v, text) in under.items() if "_target_" not in k]
     return rows
 
 
