@@ -1,5 +1,7 @@
 """Checkpoints in the layouts that Meta and Hugging Face publish load exactly, and what does not fit is named."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from data.types import Memory
 from world_model import load_vjepa2
 from world_model.encoders.vit import VisionTransformer, ViTConfig
 from world_model.predictors.masked import MaskedPredictor, MaskedPredictorConfig
-from world_model.predictors.tokens import TokenPredictor
+from world_model.predictors.tokens import TokenPredictor, TokenPredictorConfig
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 HEADS = {"heads": 2, "predictor_heads": 2, "image_size": 64}
@@ -223,3 +225,42 @@ def test_a_loaded_ac_model_imagines(ac_file: Path) -> None:
         out = model.imagine(memory, torch.zeros(1, 3, 2, 7))
     assert out.latents.shape == (1, 3, 2, 16, 48)
     assert model.conventions.image_size == 64
+
+
+_LOAD = """
+import resource, sys, torch
+from world_model import load_vjepa2
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = load_vjepa2(sys.argv[1], dtype=getattr(torch, sys.argv[2], None))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, sum(p.numel() for p in model.parameters()))
+"""
+
+
+@pytest.mark.slow
+def test_loading_needs_a_part_of_the_file_in_memory(tmp_path: Path, house: Path) -> None:
+    """A file of the real widths with a tenth of the blocks: two encoders, the predictor and Adam's two moments."""
+    with torch.device("meta"):
+        encoder = VisionTransformer(ViTConfig(dim=1408, depth=4, heads=22, hidden=6144))
+        predictor = TokenPredictor(TokenPredictorConfig(latent_dim=1408, depth=2))
+    content = {
+        part: {f"module.{k}": torch.zeros(v.shape) for k, v in module.state_dict().items()}
+        for part, module in [("encoder", encoder), ("target_encoder", encoder), ("predictor", predictor)]
+    }
+    moments = [{"exp_avg": v.clone(), "exp_avg_sq": v.clone()} for v in content["predictor"].values()]
+    path = tmp_path / "real_widths.pt"
+    torch.save({**content, "opt": {"state": dict(enumerate(moments))}, "epoch": 1}, path)
+    del content, moments
+    size_kb = path.stat().st_size / 1024
+    shares = {}
+    for dtype in ("none", "bfloat16"):
+        out = subprocess.run(
+            [sys.executable, "-c", _LOAD, str(path), dtype],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=house,
+        ).stdout.split()
+        shares[dtype] = int(out[0]) / (1 if sys.platform == "linux" else 1024) / size_kb
+        assert int(out[1]) == sum(p.numel() for m in (encoder, predictor) for p in m.parameters())
+    assert shares["none"] < 0.1  # mapped: read when used
+    assert shares["bfloat16"] < 0.75  # what is used, as it is in the file (0.45) and converted (0.22)

@@ -101,7 +101,8 @@ class TokenPredictor(nn.Module):
         )
         frame = x.shape[2]
         first = caches[0].used // frame if caches else 0
-        tables = self._tables(first, t, frame - n, x.device)
+        cos, sin = self._tables(first, t, frame - n, x.device)
+        tables = cos.to(x.dtype), sin.to(x.dtype)
         x = x.flatten(1, 2)
         kept: list[Cache] = []
         for i, block in enumerate(self.predictor_blocks):
