@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """The 95 % Wilson interval of a rate."""
     if trials == 0:
         return 0.0, 1.0
