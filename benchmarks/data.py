@@ -1,0 +1,321 @@
+"""How fast clips come, against straightforward loaders on the same files in one run, and how fast folders open.
+
+OpenCV and decord are compared with where they are installed (pip install opencv-python-headless decord).
+Prints ratios, which survive a busy machine better than times; writes benchmarks/results/data.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.cache import build_cache
+from data.clips import ClipDataset
+from data.types import Camera, Observation
+from data.video import VideoFrames, VideoWriter
+from data.writers.droid import DroidWriter
+
+RESULTS = Path(__file__).parent / "results" / "data.json"
+FRAMES = 8  # of a clip
+Clip = tuple[Path, int, int]  # file, first frame, frames from one to the next
+Loader = Callable[[Clip], np.ndarray]
+
+
+def picture(step: int, seed: int, height: int, width: int) -> np.ndarray:
+    """A smooth background with texture, and a square that moves, so that the codec has work."""
+    y, x = np.mgrid[:height, :width]
+    texture = np.random.default_rng(seed).integers(
+        0, 24, (height // 8 + 1, width // 8 + 1, 1), dtype=np.int16
+    )
+    image = np.stack([x * 200 // width, y * 200 // height, (x + y + 2 * step) % 200], -1).astype(np.int16)
+    image += np.kron(texture, np.ones((8, 8, 1), np.int16))[:height, :width]
+    side = height // 5
+    left, top = (5 * step + 31 * seed) % (width - side), (2 * step + 17 * seed) % (height - side)
+    image[top : top + side, left : left + side] = (230, 60, 40)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def small_log(root: Path, episodes: int, rows: int) -> list[Path]:
+    """Episodes as our recorders write them: 180x320 H.264, 15 Hz."""
+    camera = [Camera(name="exterior_left", width=320, height=180)]
+    for seed in range(episodes):
+        with DroidWriter(root, lab="B", task="t", cameras=camera, hz=15, uuid=f"b{seed}") as writer:
+            for t in range(rows):
+                pose = np.array([0.4 + 0.0002 * t, 0, 0.3, 3.1, 0, 0, 0])
+                frame = {"exterior_left": picture(t, seed, 180, 320)}
+                writer.add(
+                    Observation(frames=frame, pose=pose, commanded=pose, joints=np.zeros(7), time_s=t / 15),
+                    pose,
+                )
+            writer.finish(success=True)
+    return sorted(root.rglob("*.mp4"))
+
+
+def large_videos(root: Path, files: int, rows: int) -> list[Path]:
+    """1280x720 mp4v with a keyframe every 12 frames, as OpenCV writes them for DROID."""
+    for seed in range(files):
+        with VideoWriter(root / f"{seed}.mp4", 60, gop=12, codec="mpeg4") as writer:
+            for t in range(rows):
+                writer.add(picture(t, seed, 720, 1280))
+    return sorted(root.glob("*.mp4"))
+
+
+def ours(clip: Clip) -> np.ndarray:
+    path, start, stride = clip
+    return VideoFrames(path).read(range(start, start + FRAMES * stride, stride))
+
+
+def opencv_loaders() -> dict[str, Loader]:
+    import cv2  # pyright: ignore[reportMissingImports]
+
+    kept: dict[Path, Any] = {}
+
+    def read(capture: Any, start: int, stride: int) -> np.ndarray:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, start)
+        frames = []
+        for offset in range((FRAMES - 1) * stride + 1):
+            if offset % stride:
+                capture.grab()
+            else:
+                frames.append(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB))
+        return np.stack(frames)
+
+    def once(clip: Clip) -> np.ndarray:
+        capture = cv2.VideoCapture(str(clip[0]))
+        try:
+            return read(capture, *clip[1:])
+        finally:
+            capture.release()
+
+    def with_kept(clip: Clip) -> np.ndarray:
+        if clip[0] not in kept:
+            kept[clip[0]] = cv2.VideoCapture(str(clip[0]))
+        return read(kept[clip[0]], *clip[1:])
+
+    return {"opencv": once, "opencv, handles kept": with_kept}
+
+
+def decord_loaders() -> dict[str, Loader]:
+    import decord  # pyright: ignore[reportMissingImports]
+
+    def once(clip: Clip) -> np.ndarray:
+        reader = decord.VideoReader(str(clip[0]), num_threads=-1, ctx=decord.cpu(0))
+        return reader.get_batch(list(range(clip[1], clip[1] + FRAMES * clip[2], clip[2]))).asnumpy()
+
+    return {"decord": once}
+
+
+def compare(
+    loaders: dict[str, Loader], files: list[Path], rows: int, *, stride: int, rounds: int, clips: int
+) -> dict[str, Any]:
+    """Clips per second, of the clock and of the processor, on the same clips in turns; medians over the rounds.
+
+    On a busy machine the clock favours loaders that start more threads; the processor's seconds are fair.
+    """
+    rng = np.random.default_rng(0)
+    clock: dict[str, list[float]] = {name: [] for name in loaders}
+    processor: dict[str, list[float]] = {name: [] for name in loaders}
+    reference = ours((files[0], 5, stride)).astype(int)
+    for name, load in loaders.items():
+        if name != "cache":
+            apart = np.abs(load((files[0], 5, stride)).astype(int) - reference).mean()
+            assert apart < 6, f"{name} gives other frames ({apart:.1f} levels apart)"
+    for _ in range(rounds):
+        starts = rng.integers(rows - FRAMES * stride, size=clips)
+        chosen = [(files[i], int(s), stride) for i, s in zip(rng.integers(len(files), size=clips), starts)]
+        for name, load in loaders.items():
+            start, used = time.perf_counter(), time.process_time()
+            for clip in chosen:
+                load(clip)
+            clock[name].append(clips / (time.perf_counter() - start))
+            processor[name].append(clips / (time.process_time() - used))
+    rates = {
+        kind: {name: round(statistics.median(values), 2) for name, values in found.items()}
+        for kind, found in (("clips per second", clock), ("clips per second of processor", processor))
+    }
+    return rates | {f"ratios of {kind}": ratios(found) for kind, found in rates.items()}
+
+
+def ratios(rates: dict[str, float]) -> dict[str, float]:
+    """Our rate over each other's; the cache's over the better of those that open once per clip."""
+    found = {f"ours / {n}": rates["ours"] / r for n, r in rates.items() if n not in ("ours", "cache")}
+    once = [r for n, r in rates.items() if n in ("opencv", "decord")]
+    if once:
+        found["ours / better of one open per clip"] = rates["ours"] / max(once)
+        if "cache" in rates:
+            found["cache / better of one open per clip"] = rates["cache"] / max(once)
+    return {name: round(ratio, 2) for name, ratio in found.items()}
+
+
+def clips(folder: Path, *, rounds: int, quick: bool) -> dict[str, Any]:
+    loaders: dict[str, Loader] = {"ours": ours}
+    missing = []
+    for find in (opencv_loaders, decord_loaders):
+        try:
+            loaders |= find()
+        except ImportError as error:
+            missing.append(error.name)
+    rows = 60 if quick else 200
+    small = small_log(folder / "log", 4 if quick else 16, rows)
+    cache = build_cache(
+        [folder / "log"], folder / "cache", cameras=("exterior_left",), image_size=128, period_s=0.2
+    )
+    dataset = ClipDataset(cache, length=FRAMES, split="all")
+    number = np.random.default_rng(1)
+
+    def cached(clip: Clip) -> np.ndarray:
+        return dataset.batch(number.integers(len(dataset), size=1))["frames"].numpy()
+
+    large = large_videos(folder / "large", 2 if quick else 6, rows)
+    found: dict[str, Any] = {"not installed": missing}
+    for stride, spacing in ((1, "in a row"), (3, "0.2 s apart at 15 Hz")):
+        for name, files, more, clips in (
+            ("180x320 h264", small, {"cache": cached}, 12 if quick else 48),
+            ("1280x720 mp4v", large, {}, 4 if quick else 12),
+        ):
+            found[f"{FRAMES} frames {spacing}, {name}"] = compare(
+                loaders | more, files, rows, stride=stride, rounds=rounds, clips=clips
+            )
+    return found
+
+
+def central_log(root: Path, episodes: int) -> None:
+    """A LeRobot dataset whose lists name many episodes."""
+    for folder in ("meta/episodes/chunk-000", "data/chunk-000"):
+        (root / folder).mkdir(parents=True)
+    feature = {"dtype": "float32", "shape": [6], "names": ["x", "y", "z", "roll", "pitch", "yaw"]}
+    info = {
+        "codebase_version": "v3.0", "fps": 15, "chunks_size": 1000, "video_path": None,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "features": {"observation.state.cartesian_position": feature},
+    }  # fmt: skip
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    numbers = list(range(episodes))
+    zero = [0] * episodes
+    table = {
+        "episode_index": numbers, "tasks": [[f"task {i % 40}"] for i in numbers], "length": [300] * episodes,
+        "data/chunk_index": zero, "data/file_index": zero,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+
+
+def folder_log(root: Path, episodes: int) -> None:
+    """Raw DROID: a folder, a trajectory and metadata for each; the trajectories are links to a few files."""
+    camera = [Camera(name="wrist", width=32, height=32, moving=True)]
+    with DroidWriter(root / "one", lab="B", task="t", cameras=camera, hz=15, uuid="one") as writer:
+        pose = np.zeros(7)
+        for t in range(30):
+            frame = {"wrist": np.zeros((32, 32, 3), np.uint8)}
+            writer.add(
+                Observation(frames=frame, pose=pose, commanded=pose, joints=np.zeros(7), time_s=t / 15), pose
+            )
+        model = writer.finish(success=True)
+    about = json.loads(next(model.glob("metadata_*.json")).read_text())
+    video = next(model.rglob("*.mp4"))
+    source = model / "trajectory.h5"
+    for number in range(episodes):
+        day = (
+            root
+            / "log"
+            / "B"
+            / "success"
+            / f"2023-{1 + number // 2800 % 12:02d}-{1 + number // 100 % 28:02d}"
+        )
+        folder = day / f"episode_{number:06d}"
+        (folder / "recordings" / "MP4").mkdir(parents=True)
+        if number % 20_000 == 0:  # a file system limits the links of one file
+            source = shutil.copy(model / "trajectory.h5", root / f"{number}.h5")
+        os.link(source, folder / "trajectory.h5")
+        os.link(video, folder / "recordings" / "MP4" / video.name) if number < 20_000 else None
+        (folder / f"metadata_{number}.json").write_text(json.dumps(about | {"uuid": f"u{number}"}))
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from data.source import open_log
+def peak_mb():  # not getrusage: it remembers the parent's
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+before = peak_mb()
+start = time.perf_counter()
+log = open_log(sys.argv[1])
+log.refresh()
+taken = time.perf_counter() - start
+print(len(log), taken, before, peak_mb())
+"""
+
+
+def opened(root: Path) -> tuple[int, float, float, float]:
+    """Episodes, seconds, and peak memory [MB] before and after, in a fresh process."""
+    command = [sys.executable, "-c", OPEN, str(root)]
+    output = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    count, *numbers = output.stdout.split()
+    return int(count), *map(float, numbers)  # type: ignore[return-value]
+
+
+def index(folder: Path, *, episodes: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, make, root in (
+        ("central metadata", central_log, folder / "central"),
+        ("one hdf5 each", folder_log, folder / "folders" / "log"),
+    ):
+        make(root if make is central_log else root.parent, episodes)
+        count, built_s, _, built_mb = opened(root)
+        again, reopened_s, base_mb, reopened_mb = opened(root)
+        assert count == again == episodes, f"{name}: {count} and {again} episodes, {episodes} were made"
+        found[name] = {
+            "episodes": count, "built_per_s": count / built_s, "reopened_s": reopened_s,
+            "peak_mb_building": built_mb, "peak_mb_reopening": reopened_mb, "of_which_libraries_mb": base_mb,
+        }  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--episodes", type=int, default=50_000, help="episodes of the folders that are opened"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a minute in all, to see that it runs")
+    parser.add_argument("--only", choices=("clips", "index"))
+    options = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results |= {
+        "date": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), "machine": platform.processor() or platform.machine(),
+        "load": os.getloadavg()[0], "h5py": h5py.__version__,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if options.only != "index":
+            results["clips"] = clips(
+                folder, rounds=2 if options.quick else options.rounds, quick=options.quick
+            )
+        if options.only != "clips":
+            results["index"] = index(folder, episodes=500 if options.quick else options.episodes)
+    print(json.dumps(results, indent=1))
+    if not options.quick:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
