@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from data.types import Memory
@@ -178,13 +179,52 @@ def test_an_image_and_its_double_take_different_paths_in_2_1_and_the_same_in_2(m
         assert (newer(image) - newer(double)).abs().max() > 0.1
 
 
-def test_rope_of_2_1_is_stretched_to_its_own_grid() -> None:
-    """The corners of any image are the corners of a 16 x 16 grid: what is between them moves."""
-    from world_model.rope import grid_positions
+def by_the_book(w: dict[str, torch.Tensor], video: torch.Tensor, heads: int, image: bool) -> torch.Tensor:
+    """V-JEPA 2.1's encoder written out plainly: complex rotations, softmax by hand, one head at a time."""
+    embed, kind = ("patch_embed_img", "img") if image else ("patch_embed", "video")
+    kernel = w[f"{embed}.proj.weight"]
+    x = F.conv3d(video, kernel, w[f"{embed}.proj.bias"], stride=kernel.shape[2:])
+    h, columns = x.shape[3:]
+    x = x.flatten(2).transpose(1, 2)[0] + w[f"{kind}_mod_embed"][0]
+    dim = x.shape[1]
+    head = dim // heads
+    axis = 2 * (head // 3 // 2)
+    ids = torch.arange(len(x))
+    places = [
+        ids // (h * columns), ids // columns % h * 15 / (h - 1), ids % columns * 15 / (columns - 1)
+    ]  # fmt: skip
 
-    stretched = grid_positions((1, 3, 5), stretch=(15 / 2, 15 / 4))
-    assert stretched[-1].tolist() == [0, 15, 15]
-    assert stretched[7].tolist() == [0, 7.5, 7.5]
+    def turn(y: torch.Tensor) -> torch.Tensor:
+        parts = []
+        for i, place in enumerate(places):
+            pairs = torch.view_as_complex(y[:, i * axis : (i + 1) * axis].unflatten(1, (-1, 2)).contiguous())
+            speed = 10000 ** (-torch.arange(axis // 2) / (axis / 2))
+            parts.append(torch.view_as_real(pairs * torch.exp(1j * place[:, None] * speed)).flatten(1))
+        return torch.cat([*parts, y[:, 3 * axis :]], 1)
+
+    def norm(y: torch.Tensor, name: str) -> torch.Tensor:
+        return F.layer_norm(y, (dim,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-6)
+
+    for i in range(4):
+        b = f"blocks.{i}."
+        q, k, v = (norm(x, b + "norm1") @ w[b + "attn.qkv.weight"].T + w[b + "attn.qkv.bias"]).split(dim, 1)
+        out = []
+        for n in range(heads):
+            mine = slice(n * head, (n + 1) * head)
+            out.append((turn(q[:, mine]) @ turn(k[:, mine]).T / head**0.5).softmax(1) @ v[:, mine])
+        x = x + torch.cat(out, 1) @ w[b + "attn.proj.weight"].T + w[b + "attn.proj.bias"]
+        hidden = F.gelu(norm(x, b + "norm2") @ w[b + "mlp.fc1.weight"].T + w[b + "mlp.fc1.bias"])
+        x = x + hidden @ w[b + "mlp.fc2.weight"].T + w[b + "mlp.fc2.bias"]
+    return norm(x, "norms_block.3")[None]
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_encoder_of_2_1_by_the_book(frames: int) -> None:
+    torch.manual_seed(0)
+    encoder, video = newer_encoder(), torch.randn(1, 3, frames, 48, 80)
+    wanted = by_the_book(encoder.state_dict(), video, 2, frames == 1)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(video), wanted, **CLOSE)
 
 
 def test_hugging_face_layout_gives_what_transformers_computes(tmp_path: Path) -> None:
