@@ -35,13 +35,16 @@ class Physics:
         self._jacobian = np.zeros((6, self.model.nv))
         self.felt_torque = np.zeros(7)
         self.felt_force = np.zeros(6)
-        self._place(scene)
+        start, down = np.array(scene.start_position), np.diag([1.0, -1.0, -1.0])
+        joints = InverseKinematics(self.model).solve(HOME_JOINTS.copy(), start, down)
+        self._home = HOME_JOINTS if joints is None else joints
+        self.place()
 
-    def _place(self, scene: Scene) -> None:
-        joints = InverseKinematics(self.model).solve(
-            HOME_JOINTS.copy(), np.array(scene.start_position), np.diag([1.0, -1.0, -1.0])
-        )
-        self.q_d = HOME_JOINTS.copy() if joints is None else joints
+    def place(self) -> None:
+        """Everything as the scene has it at first."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.felt_torque[:] = self.felt_force[:] = 0
+        self.q_d = self._home.copy()
         self.dq_d = np.zeros(7)
         self.tau_d = np.zeros(7)
         self.width_d = 2 * FINGER_OPEN_M

@@ -42,14 +42,15 @@ class Robot:
         self._model_library = model_library
         self._to: tuple[str, int] | None = None
         self.mode, self.generator, self.controller = "Idle", "Idle", "Other"
-        self.errors: set[str] = set()
-        self.reasons: set[str] = set()
+        self.errors: set[str]
+        self.reasons: set[str]
         self._move: tuple[int, int] | None = None  # command and id of the Move under way
         self._asynchronous: np.ndarray | None = None  # joint speeds of the low-rate generator
         self._target: np.ndarray | None = None
-        self.number, self.lost_in_a_row, self.lost, self.asked = 0, 0, 0, 0
+        self.number = 0
         self._last_command = 0
-        self._torque_limit, self._force_limit = np.full(7, 100.0), np.full(6, 100.0)
+        self._torque_limit = self._force_limit = np.zeros(0)
+        self.forget()
         self._velocity_c, self._frame_c = np.zeros(6), physics.tool()
         self._acceleration_c = np.zeros(6)
         self._state = np.zeros((), dialect.state)
@@ -147,6 +148,12 @@ class Robot:
             self.mode = "Idle"
         if move is not None:
             self._answer(*move, self.dialect.move_status[status])
+
+    def forget(self) -> None:
+        """No errors, no counts, the thresholds of the factory."""
+        self.mode, self.errors, self.reasons = "Idle", set(), set()
+        self.lost_in_a_row = self.lost = self.asked = 0
+        self._torque_limit, self._force_limit = np.full(7, 100.0), np.full(6, 100.0)
 
     def cut(self) -> None:
         self.requests.drop(abruptly=True)

@@ -25,6 +25,7 @@ from .robot import Robot
 from .wire import DIALECTS
 
 RELAXED_S = 0.02  # how long the robot's time may stand still for a late command
+NOBODY_S = 0.005  # between the milliseconds while no client is there: other processes need the processor
 _TRACE = 120_000  # milliseconds kept
 
 
@@ -46,7 +47,7 @@ class Server:
         library = model_library.read_bytes() if model_library else None
         self.robot = Robot(host, DIALECTS[version], self.physics, model_library=library)
         self.gripper = Gripper(host, self.physics)
-        self.relaxed_s = relaxed_s
+        self.relaxed_s = self._relaxed_s = relaxed_s
         self.trace: deque[tuple[float, ...]] = deque(maxlen=_TRACE)
         self._due = time.monotonic()
         self._started = self._due
@@ -93,6 +94,7 @@ class Server:
             "push": lambda force: self.physics.push(np.array(force)),
             "relax": lambda seconds: setattr(self, "relaxed_s", seconds),
             "save": lambda: {"state": self.physics.save().tolist()},
+            "reset": self._reset,
             "quit": lambda: setattr(self, "open", False),
         }
         if do not in answers:
@@ -111,6 +113,7 @@ class Server:
             "connected": robot.requests.connected,
             "q": physics.q.tolist(),
             "speed": float(np.abs(physics.dq).max()),
+            "tool_speed": self._tool_speed(),
             "tool": physics.tool()[:3, 3].tolist(),
             "frame": physics.tool().tolist(),
             "width": physics.width,
@@ -124,8 +127,26 @@ class Server:
             "monotonic_s": time.monotonic(),
         }
 
+    def _tool_speed(self) -> float:
+        """m/s over the last 20 ms."""
+        if len(self.trace) < 21:
+            return 0.0
+        return float(np.linalg.norm(np.subtract(self.trace[-1][2:5], self.trace[-21][2:5]))) / 0.02
+
     def _trace(self, since: float = 0.0, every: int = 1) -> dict[str, Any]:
         return {"trace": [row for row in self.trace if row[0] >= since][::every]}
+
+    def _reset(self) -> None:
+        """As after switching on: at the start, no errors, no faults, no clients."""
+        self._silence(False)
+        self._cut()
+        self.robot.udp.set_faults()
+        self.robot.forget()
+        self.gripper.refuses, self.gripper.grasps = False, 0
+        self.physics.push(np.zeros(3))
+        self.physics.place()
+        self.relaxed_s = self._relaxed_s
+        self.trace.clear()
 
     def _cut(self) -> None:
         self.robot.cut()
@@ -174,7 +195,9 @@ def main() -> None:
     try:
         while server.open:
             server.cycle()
-            if server.robot.number % 5 == 0:
+            if not server.robot.requests.connected:
+                time.sleep(NOBODY_S)
+            if server.robot.number % 5 == 0 or not server.robot.requests.connected:
                 _serve_back_door(server, buffer)
     finally:
         server.close()

@@ -58,7 +58,8 @@ class WatchedCamera:
         self._faults: dict[str, int] = {}
         self._since = time.monotonic()
         self._open = True
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def latest(self, max_age_s: float) -> tuple[np.ndarray, float]:
         """The newest good frame and its time, no older than `max_age_s`; CameraFault otherwise."""
@@ -83,11 +84,17 @@ class WatchedCamera:
         return {"rate_hz": self._frames / max(seconds, 1e-6), "faults": dict(self._faults)}
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._source.close()
+        """End the thread, which closes the source itself: few camera libraries bear being closed from elsewhere."""
+        self._open = False
+        self._thread.join(2.0)
 
     def _watch(self) -> None:
+        try:
+            self._keep_newest()
+        finally:
+            self._source.close()
+
+    def _keep_newest(self) -> None:
         before: np.ndarray | None = None
         while self._open:
             try:

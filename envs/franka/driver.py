@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ class FrankaDriver:
         self._max_plan_age_s = max_plan_age_s
         self._ee_T_tool = np.eye(4)
         self._ee_T_tool[2, 3] = tool_beyond_ee_m
-        self._ik = InverseKinematics(panda_spec().compile())
+        self._ik = InverseKinematics(_kinematics())
         self._number = 0
         self._commanded: np.ndarray | None = None
         self._seen_s = time.monotonic()
@@ -289,3 +290,9 @@ class FrankaDriver:
     def _pose(self, reading: Reading) -> np.ndarray:
         tool = self._frame(reading) @ self._ee_T_tool
         return pose_from(tool[:3, 3], tool[:3, :3], reading.closedness)
+
+
+@functools.cache
+def _kinematics() -> Any:
+    """The arm's model, without anything around it."""
+    return panda_spec().compile()

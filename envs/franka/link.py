@@ -29,7 +29,9 @@ class Link:
 
     def __init__(self, client: str, settings: Settings, *, python: str | None = None) -> None:
         if client not in EXTRAS and ":" not in client:
-            raise ArmError(f"no robot client {client!r}; there are {', '.join(EXTRAS)}, or module:Class of your own")
+            raise ArmError(
+                f"no robot client {client!r}; there are {', '.join(EXTRAS)}, or module:Class of your own"
+            )
         self._client, self._settings = client, settings
         ours, theirs = socket.socketpair()
         paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

@@ -57,6 +57,8 @@ class Servant:
         self._start, self._ended, self._finish = threading.Event(), threading.Event(), False
         self._fingers: queue.Queue[Callable[[], str]] = queue.Queue()
         self._closedness: float | None = None
+        self._max_width_m = client.read().max_width_m
+        self._following = False
         self.error = ""
         self.fingers = "not asked"
         self.late = self.held = 0
@@ -137,8 +139,7 @@ class Servant:
         if closedness >= _GRASP_FROM and not opening:
             self._fingers.put(self._client.grasp)
         else:
-            reading = self._client.read()
-            width = (1.0 - closedness) * reading.max_width_m
+            width = (1.0 - closedness) * self._max_width_m
             self._fingers.put(lambda: self._client.move_fingers(width))
 
     # Threads.
@@ -150,10 +151,12 @@ class Servant:
             if not self._start.wait(0.05) or self.error:
                 self._start.clear()
                 continue
+            self._following = True
             try:
                 self._client.control(self)
             except ClientError as error:
                 self.error = str(error)
+            self._following = False
             with self._lock:
                 self._path = self._wanted = None
                 self._end(self.error or "the motion ended")
@@ -188,9 +191,11 @@ class Servant:
         while not self._ended.is_set():
             try:
                 reading = vars(self._client.read())
+                self._max_width_m = reading["max_width_m"]
             except ClientError as error:
-                self.error = self.error or str(error)
                 reading = None
+                if not self._following:  # a motion that ends knows better why
+                    self.error = self.error or str(error)
             self._say(
                 {
                     "reading": reading,

@@ -1,0 +1,63 @@
+"""`forearm calibrate`: fit imagined directions to true ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.cli.runs import Run
+from agent.settings import EnvConfig
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Move a little at random, see which way the model thinks it went, and fit the map between the two."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The arm."""
+    model: str = "forearm-panda"
+    """A shipped model's name, or a folder."""
+    steps: int = 60
+    """Moves of up to 5 cm, within 9 cm of the start."""
+    seed: int = 0
+    """Of the scene (in simulation) and of the motion."""
+    camera_yaw_deg: float = 0.0
+    """Simulation: turn the outside cameras about the middle of the table first, to see the repair."""
+    reaches: int = 0
+    """Simulation: goal pictures to reach before and after, to measure what the map is worth."""
+
+
+EXAMPLES = (
+    "forearm calibrate",
+    "forearm calibrate camera_yaw_deg=30 reaches=10",
+    "forearm calibrate model=outputs/train/my_robot/model steps=100",
+)
+
+
+def run(config: Config, run: Run) -> int:
+    from agent.arms import open_arm
+    from agent.build import load_mind
+    from agent.calibrate import calibrate, verdict
+    from agent.calibrate_reach import lay_out, reach_errors
+
+    mind = load_mind(config.model)
+    arm, driver = open_arm(config.env)
+    lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
+    found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed)
+    for line in found.words:
+        run.say(line)
+    run.say(verdict(found))
+    run.say(f"calibration  {found.save(run.dir / 'calibration.json')}")
+    run.results |= {"yaw_deg": found.yaw_deg, "residual_m": found.residual_m, "moves": found.moves}
+    if config.reaches:
+        seeds = range(config.seed, config.seed + config.reaches)
+        for name, map_ in (("before", None), ("after", found)):
+            errors = reach_errors(
+                arm, driver, mind, seeds, camera_yaw_deg=config.camera_yaw_deg, calibration=map_
+            )
+            run.results[f"reach_error_{name}_m"] = errors
+            mean, worst = sum(errors) / len(errors), max(errors)
+            run.say(
+                f"reach {name:<7} {1000 * mean:.0f} mm mean, {1000 * worst:.0f} mm worst of {len(errors)}"
+            )
+    arm.close()
+    return 0 if found.trustworthy else 1
