@@ -6,6 +6,7 @@ the order is the same whatever the machine.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,10 +16,42 @@ from tensordict import TensorDict
 
 from data.cache import FrameCache
 
+HELD_CLOSEDNESS = (0.15, 0.9)  # told to close and stopped on the way: something is between the fingers
+_LEAST_HOLD = 3  # rows
+
+
+def held_positions(poses: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """Where the thing is that was held last or will be held next: [T, 3], not-a-number where nothing ever is.
+
+    From the arm's own senses alone (poses [T, 7], commanded closedness told [T]): fingers that were told to close and
+    stopped on the way hold something, and until then, and after they let go, it lies where it was held.  So a log
+    teaches the eye where things are without anybody having marked them.
+    """
+    found = np.full((len(poses), 3), np.nan, np.float32)
+    closed = poses[:, 6]
+    holding = np.zeros(len(poses), bool)
+    holding[1:] = (told[:-1] > 0.5) & (closed[1:] > HELD_CLOSEDNESS[0]) & (closed[1:] < HELD_CLOSEDNESS[1])
+    rows = np.flatnonzero(holding)
+    runs = [r for r in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(r) >= _LEAST_HOLD]
+    if not runs:
+        return found
+    found[: runs[0][0]] = poses[runs[0][0], :3]
+    for run in runs:
+        found[run] = poses[run, :3]
+    for before, after in itertools.pairwise(runs):
+        middle = (
+            before[-1] + after[0] + 1
+        ) // 2  # it may be pushed in between: the nearer in time is right more often
+        found[before[-1] + 1 : middle] = poses[before[-1], :3]
+        found[middle : after[0]] = poses[after[0], :3]
+    found[runs[-1][-1] + 1 :] = poses[runs[-1][-1], :3]
+    return found
+
 
 class HindsightLoader:
     """Endless batches: frames [B, T, V, H, W, 3], poses [B, T, 7], actions [B, T-1, 7] and, of the same episode,
-    goals [B, G, V, H, W, 3] with goal_steps [B, G], counted from the clip's last frame.
+    goals [B, G, V, H, W, 3] with goal_steps [B, G], counted from the clip's last frame, and held [B, T + G, 3]:
+    for every frame and goal where the thing is that the hand holds sooner or later (see `held_positions`).
 
     A goal lies anywhere up to the episode's end (short ones alone teach a policy to ignore the object), or, with
     the chance `near`, within `near_steps`.
@@ -53,6 +86,13 @@ class HindsightLoader:
         self._batch, self._near, self._near_steps, self._seed = batch, near, near_steps, seed
         self._rank, self._world = rank, world
         self._count = 0
+        poses, actions = cache.poses.numpy(), cache.actions.numpy()
+        held = np.full((len(cache), 3), np.nan, np.float32)
+        for first, count in zip(self._first, self._rows, strict=True):
+            piece = slice(first, first + count)
+            told = np.nan_to_num(actions[piece, 6]) + poses[piece, 6]
+            held[piece] = held_positions(poses[piece], told)
+        self._held = torch.from_numpy(held)
 
     def __iter__(self) -> Iterator[TensorDict]:
         while True:
@@ -90,6 +130,7 @@ class HindsightLoader:
                 "actions": rows_of["actions"][rows[:, :-1]],
                 "goals": rows_of["frames"][goals],
                 "goal_steps": torch.from_numpy(steps),
+                "held": torch.cat([self._held[rows], self._held[goals]], 1),
             },
             batch_size=[self._batch],
         )
