@@ -159,11 +159,16 @@ class MujocoDriver:
         return self.model.body(int(self.model.geom_bodyid[geom])).name
 
     def _build(self, scene: Scene) -> None:
-        self.close()
+        if self._portrait is not None:
+            self._portrait.close()
+            self._portrait = None
         self.scene = scene
         self.model = build_model(scene)
         self.data = mujoco.MjData(self.model)
-        self._views = Cameras(self.model, self._camera_names, self._width, self._height)
+        if self._views is None:
+            self._views = Cameras(self.model, self._camera_names, self._width, self._height)
+        else:
+            self._views.use(self.model)
         self._ik = InverseKinematics(self.model)
         self._arm = [int(self.model.joint(f"panda_joint{i}").qposadr[0]) for i in range(1, 8)]
         self._fingers = [int(self.model.joint(f"panda_finger_joint{i}").qposadr[0]) for i in (1, 2)]

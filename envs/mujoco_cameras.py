@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+
 import mujoco
+import mujoco.gl_context
 import numpy as np
 
 from data.types import Camera
@@ -11,32 +16,34 @@ from .arm import ArmError
 from .mujoco_world import build_model
 from .scenes import Scene
 
+_MOST_GEOMS = 1000
+
 
 class Cameras:
     """Renders the named cameras of a model at one size.  Without shadows, multisampling and reflections."""
 
     def __init__(self, model: mujoco.MjModel, names: tuple[str, ...], width: int, height: int) -> None:
+        self.names, self.width, self.height = names, width, height
+        self._screen: _Screen | None = None
+        self.use(model)
+
+    def use(self, model: mujoco.MjModel) -> None:
+        """Look at another model from now on; costs next to nothing where meshes and textures are the same."""
         known = [model.camera(i).name for i in range(model.ncam)]
-        for name in names:
+        for name in self.names:
             if name not in known:
                 raise ArmError(f"no camera {name!r}; there are {known}")
-        self.names, self.width, self.height = names, width, height
         self._model = model
-        self._renderer: mujoco.Renderer | None = None
+        self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
+        if self._screen is not None and not self._screen.fits(model):
+            self.close()
 
     def render(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         if not self.names:
             return {}
-        if self._renderer is None:
-            self._renderer = make_renderer(self._model, self.width, self.height)
-        frames = {}
-        for name in self.names:
-            self._renderer.update_scene(data, camera=name)
-            flags = self._renderer.scene.flags
-            flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-            flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-            frames[name] = self._renderer.render().copy()
-        return frames
+        if self._screen is None:
+            self._screen = _Screen(self._model, self.width, self.height)
+        return {name: self._screen.picture(self._model, data, name, self._scene) for name in self.names}
 
     def describe(self, data: mujoco.MjData) -> dict[str, Camera]:
         """Intrinsics and where each camera is now (optical frame: x right, y down, z forward)."""
@@ -55,9 +62,71 @@ class Cameras:
         return cameras
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        if self._screen is not None:
+            self._screen.close()
+            self._screen = None
+
+
+class _Screen:
+    """An OpenGL context that holds a model's meshes and textures; making one costs as much as 80 frames."""
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
+        self._open = False
+        self._uploaded = _uploads(model)
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        self._option, self._perturbation = mujoco.MjvOption(), mujoco.MjvPerturb()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        with _named_gl_errors():
+            self._gl = mujoco.gl_context.GLContext(width, height)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+        self._open = True
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+
+    def fits(self, model: mujoco.MjModel) -> bool:
+        return all(np.array_equal(a, b) for a, b in zip(self._uploaded, _uploads(model)))
+
+    def picture(
+        self, model: mujoco.MjModel, data: mujoco.MjData, name: str, scene: mujoco.MjvScene
+    ) -> np.ndarray:
+        self._gl.make_current()
+        self._camera.fixedcamid = model.camera(name).id
+        mujoco.mjv_updateScene(
+            model,
+            data,
+            self._option,
+            self._perturbation,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            scene,
+        )
+        scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        mujoco.mjr_render(self._rect, scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        return self._pixels[::-1].copy()
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+
+    def __del__(self) -> None:
+        if sys is not None and not sys.is_finalizing():
+            self.close()
+
+
+def _uploads(model: mujoco.MjModel) -> tuple[np.ndarray, ...]:
+    """What a context keeps of a model."""
+    return (
+        model.mesh_vert.copy(), model.mesh_face.copy(), model.mesh_normal.copy(), model.mesh_faceadr.copy(),
+        model.tex_data.copy(), model.tex_width.copy(), model.tex_height.copy(), model.tex_type.copy(),
+    )  # fmt: skip
 
 
 class Portrait:
@@ -92,8 +161,14 @@ class Portrait:
 
 def make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
     """A renderer, or the sentence that says what is missing."""
-    try:
+    with _named_gl_errors():
         return mujoco.Renderer(model, height, width)
+
+
+@contextlib.contextmanager
+def _named_gl_errors() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # the GL back-ends raise their own kinds
         raise ArmError(
             f"no headless OpenGL: {error}. Set MUJOCO_GL=egl before Python starts; on Debian or Ubuntu "
