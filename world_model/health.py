@@ -86,7 +86,7 @@ def _error(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).square().mean((-1, -2))
 
 
-def _given(model: object, actions: Tensor, poses: Tensor) -> Tensor:
+def given_actions(model: object, actions: Tensor, poses: Tensor) -> Tensor:
     """Actions as the model's `imagine` takes them: some want the commanded closedness, not its change."""
     if not getattr(model, "absolute_gripper", False):
         return actions
@@ -105,7 +105,7 @@ def measure_dynamics(
     if b < 2:
         raise ValueError("one clip alone has no wrong actions to compare with: give several")
     rivals = min(CANDIDATES, b)
-    own = _given(model, actions, poses)[:, context - 1 :]
+    own = given_actions(model, actions, poses)[:, context - 1 :]
     # Candidate 0 is the clip's own actions, the others are those of the clips after it.
     candidates = torch.stack([own.roll(-k, 0) for k in range(rivals)], 1)  # [B, K, H, 7]
     memory = Memory(latents=latents[:, :context], poses=poses[:, :context], actions=actions[:, : context - 1])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from data.types import Imagined, Memory
+from data.types import Conventions, Imagined, Memory
 from world_model.heads.probes import Target, linear_probe, ridge, targets_of
 from world_model.health import lidar, measure, on_health, rankme
 
@@ -167,3 +167,22 @@ def test_the_training_hook_measures_in_evaluation_mode_and_goes_back() -> None:
     assert learner.world.training
     assert figures["rankme"] > 1
     assert isinstance(warnings, list)
+
+
+def test_a_model_that_wants_the_commanded_closedness_gets_it() -> None:
+    """The compact model: untrained it is no better than copying, and it is asked in its own terms."""
+    from world_model.compact import CompactModel
+    from world_model.health import given_actions
+
+    poses = torch.rand(24, 6, 7)
+    actions = poses.diff(dim=1)
+    conventions = Conventions(cameras=("a",), image_size=32)
+    model = CompactModel(
+        conventions, dim=16, channels=(8, 8), view_width=16, width=32, depth=1, heads=2
+    ).eval()
+    told = given_actions(model, actions, poses)
+    torch.testing.assert_close(told[..., 6], poses[:, 1:, 6])
+    torch.testing.assert_close(told[..., :6], actions[..., :6])
+    health = measure(model, torch.randn(24, 6, 1, 16), poses, actions)
+    assert "no better than copying" in health.words
+    assert "deaf to actions" in health.words

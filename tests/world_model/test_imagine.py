@@ -10,7 +10,7 @@ from data.types import Conventions, Imagined, Memory
 from world_model.dense import DenseModel, dense_config
 from world_model.encoders.vit import VisionTransformer, ViTConfig
 from world_model.imagine import bytes_per_candidate, imagine_tokens
-from world_model.losses import layer_norm, rollout_error
+from world_model.losses import layer_norm, prediction_error
 from world_model.predictors.tokens import TokenPredictor, TokenPredictorConfig
 
 GRID = (3, 4)
@@ -233,9 +233,10 @@ def test_a_model_is_built_again_from_its_config_even_through_json(dense) -> None
 def test_training_rolls_out_by_the_same_imagine(dense) -> None:
     latents, poses = torch.randn(2, 5, 8, 48), torch.randn(2, 5, 7)
     actions = torch.randn(2, 4, 7)
-    error, imagined = rollout_error(dense, latents, poses, actions, context=2, power=2.0)
+    memory = Memory(latents=latents[:, :2], poses=poses[:, :2], actions=actions[:, :1])
+    imagined = dense.imagine(memory, actions[:, None, 1:])
     assert imagined.latents.shape == (2, 1, 3, 8, 48)
-    error.backward()
+    prediction_error(imagined.latents[:, 0], latents[:, 2:]).backward()
     assert all(p.grad is not None for n, p in dense.predictor.named_parameters() if "extrinsics" not in n)
 
 

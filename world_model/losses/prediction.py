@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.types import Imagined, Memory
-
 
 class Predicts(Protocol):
     """latents [B, T, N, D], actions [B, T, 7], poses [B, T, 7] -> the next frame's latents [B, T, N, D]."""
@@ -17,10 +15,6 @@ class Predicts(Protocol):
     def __call__(
         self, latents: Tensor, actions: Tensor, poses: Tensor, extrinsics: Tensor | None = None
     ) -> Tensor: ...
-
-
-class Imagines(Protocol):
-    def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined: ...
 
 
 def prediction_error(prediction: Tensor, target: Tensor, *, power: float = 2.0) -> Tensor:
@@ -36,18 +30,6 @@ def prediction_error(prediction: Tensor, target: Tensor, *, power: float = 2.0) 
 def layer_norm(x: Tensor) -> Tensor:
     """V-JEPA 2's normalisation of latents: over channels, without parameters."""
     return F.layer_norm(x, x.shape[-1:])
-
-
-def rollout_error(
-    model: Imagines, latents: Tensor, poses: Tensor, actions: Tensor, *, context: int = 1, power: float = 2.0
-) -> tuple[Tensor, Imagined]:
-    """Imagine the clip [B, T, ...] from its first `context` frames, by the same `imagine` that planning uses.
-
-    `actions` [B, T-1, 7].  Returns the error of the latents and the imagined future (for the pose's error).
-    """
-    memory = Memory(latents=latents[:, :context], poses=poses[:, :context], actions=actions[:, : context - 1])
-    imagined = model.imagine(memory, actions[:, None, context - 1 :])
-    return prediction_error(imagined.latents[:, 0], latents[:, context:], power=power), imagined
 
 
 def vjepa2_ac(
