@@ -1,0 +1,56 @@
+"""`forearm goal`: make and check a goal picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.cli.runs import Run
+from agent.settings import EnvConfig
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Make a goal picture: place object and hand, or take a recorded step; check it and save it for `forearm plan`."""
+
+    model: str = "forearm-panda"
+    """A shipped model's name, or a folder; it says how far the goal is."""
+    task: str = "pick_place"
+    """The scene to lay out: reach, grasp, reach_with_object, pick_place."""
+    seed: int = 0
+    """Seed of the scene; give `plan` the same."""
+    object_xy_m: list[float] = field(default_factory=list)
+    """Where the object should lie (its centre); none: where the scene has it."""
+    hand_xyz_m: list[float] = field(default_factory=list)
+    """Where the hand should be; none: where it starts."""
+    closed: bool = False
+    """Whether the gripper should be closed."""
+    take: str | None = None
+    """episode:LOG@ROW or a picture, instead of arranging the scene."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The arm and its scenes."""
+
+
+EXAMPLES = (
+    "forearm goal object_xy_m=[0.5,0.1] hand_xyz_m=[0.5,0.1,0.15] seed=3 out=goals/placed",
+    "forearm plan goal=goals/placed seed=3",
+    "forearm goal take=episode:datasets/play@39",
+)
+
+
+def run(config: Config, run: Run) -> int:
+    from agent.make_goals import make, save
+
+    for name, values, count in (("object_xy_m", config.object_xy_m, 2), ("hand_xyz_m", config.hand_xyz_m, 3)):
+        if values and len(values) != count:
+            raise ValueError(f"{name} is {values}; it takes {count} numbers, in metres")
+    checked = make(
+        model=config.model, env=config.env, task=config.task, seed=config.seed, object_xy=config.object_xy_m,
+        hand_xyz=config.hand_xyz_m, closed=config.closed, take=config.take,
+    )  # fmt: skip
+    for line in checked.words:
+        run.say(line)
+    _, picture = save(checked, run.dir)
+    run.say(f"look     {picture}")
+    run.say(f"use      forearm plan goal={run.dir} task={config.task} seed={config.seed}")
+    run.results |= {"words": checked.words, "good": checked.good}
+    return 0 if checked.good else 1

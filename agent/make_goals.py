@@ -1,0 +1,124 @@
+"""Make a goal picture: put objects and hand where they should be, look, check it, save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.envelope import admissible
+from envs.expert import ScriptedHand, reach
+from envs.tasks import OBJECT, begin, drive
+
+from .arms import open_arm
+from .build import load_mind
+from .goals import load_goal, write_goal
+from .perception import Perception
+from .settings import EnvConfig
+from .task import Goal
+
+
+@dataclass(kw_only=True)
+class Checked:
+    """A goal, and what there is to say about it."""
+
+    goal: Goal
+    words: list[str] = field(default_factory=list)
+    good: bool = True
+
+
+def make(
+    *,
+    model: str,
+    env: EnvConfig,
+    task: str,
+    seed: int,
+    object_xy: list[float],
+    hand_xyz: list[float],
+    closed: bool,
+    take: str | None,
+) -> Checked:
+    """Lay out the scene of a seed, move what is asked for, and look; or take a recorded step (`take`)."""
+    mind = load_mind(model)
+    arm, driver = open_arm(env)
+    try:
+        now = begin(task, arm, driver, seed=seed)
+        if take is not None:
+            goal = load_goal(take, mind.model.conventions)
+        else:
+            goal = _arrange(arm, driver, object_xy, hand_xyz, closed)
+        return check(goal, now, arm, mind)
+    finally:
+        arm.close()
+
+
+def check(goal: Goal, now: Any, arm: Any, mind: Any) -> Checked:
+    """Is it within reach and envelope, and how far is it from now?"""
+    found = Checked(goal=goal)
+    if goal.pose is not None:
+        inside = bool(np.all(goal.pose[:3] >= arm.limits.low) and np.all(goal.pose[:3] <= arm.limits.high))
+        allowed = inside and bool(admissible(goal.pose, goal.pose, arm.limits))
+        found.words.append(
+            f"the hand is at ({goal.pose[0]:.2f}, {goal.pose[1]:.2f}, {goal.pose[2]:.2f}) m, "
+            + (
+                "inside the envelope"
+                if allowed
+                else f"OUTSIDE the envelope {arm.limits.low} to {arm.limits.high}"
+            )
+        )
+        found.good &= allowed
+    perception = Perception(mind.model)
+    seen, wanted = perception.see(now), perception.see_goal(goal)
+    scale = float(mind.normalisation.get("latent_scale", 2.0))
+    distance = float((seen.latent - wanted).square().mean()) / scale
+    found.words.append(f"latent distance from now {distance:.2f}, where 1 is that of two random frames")
+    if distance > 1.6:
+        found.words.append(
+            "that is farther than frames of the training data are from each other: is it the same camera?"
+        )
+        found.good = False
+    critic = mind.heads.get("critic")
+    if critic is not None:
+        import torch
+
+        with torch.no_grad():
+            steps = float(critic.steps_to_go(seen.latent, wanted, seen.pose).mean())
+        found.words.append(
+            f"the critic expects {steps:.0f} steps" + (" or more" if steps > 0.85 * critic.horizon else "")
+        )
+    return found
+
+
+def save(checked: Checked, folder: Path) -> list[Path]:
+    """The goal's folder and a contact sheet to look at."""
+    from PIL import Image
+
+    write_goal(folder, checked.goal)
+    sheet = np.concatenate([frame.repeat(3, 0).repeat(3, 1) for frame in checked.goal.frames.values()], 1)
+    picture = folder / "look.png"
+    Image.fromarray(sheet).save(picture)
+    return [folder, picture]
+
+
+def _arrange(arm: Any, driver: Any, object_xy: list[float], hand_xyz: list[float], closed: bool) -> Goal:
+    if object_xy:
+        here = driver.object_poses()[OBJECT][:2]
+        driver.move_object(OBJECT, np.array(object_xy) - here)
+    if hand_xyz:
+        drive(
+            arm,
+            driver,
+            ScriptedHand(reach((hand_xyz[0], hand_xyz[1], hand_xyz[2]), 1.0 if closed else 0.0)),
+            40,
+        )
+    else:
+        arm.act(np.array([0, 0, 0, 0, 0, 0, 1.0 if closed else 0.0]))
+    seen = arm.observe()
+    if hand_xyz and float(np.linalg.norm(seen.pose[:3] - hand_xyz)) > 0.02:
+        raise ValueError(
+            f"the hand stopped at {np.round(seen.pose[:3], 3).tolist()} on its way to {hand_xyz}: that place is out of reach, "
+            "outside the envelope or blocked; choose another hand_xyz_m"
+        )
+    return Goal(frames=seen.frames, pose=seen.pose, name="goal")
