@@ -42,8 +42,8 @@ class Server:
         relaxed_s: float = RELAXED_S,
         model_library: Path | None = None,
     ) -> None:
-        scene = draw_scene(SceneConfig(), seed, split)
-        self.physics = Physics(scene)
+        self.scene = draw_scene(SceneConfig(), seed, split)
+        self.physics = Physics(self.scene)
         library = model_library.read_bytes() if model_library else None
         self.robot = Robot(host, DIALECTS[version], self.physics, model_library=library)
         self.gripper = Gripper(host, self.physics)
@@ -93,6 +93,7 @@ class Server:
             "gripper": lambda refuses: setattr(self.gripper, "refuses", refuses),
             "push": lambda force: self.physics.push(np.array(force)),
             "relax": lambda seconds: setattr(self, "relaxed_s", seconds),
+            "objects": self._objects,
             "save": lambda: {"state": self.physics.save().tolist()},
             "reset": self._reset,
             "quit": lambda: setattr(self, "open", False),
@@ -135,6 +136,11 @@ class Server:
 
     def _trace(self, since: float = 0.0, every: int = 1) -> dict[str, Any]:
         return {"trace": [row for row in self.trace if row[0] >= since][::every]}
+
+    def _objects(self) -> dict[str, Any]:
+        """Where the things on the table are, [3] m each."""
+        data = self.physics.data
+        return {"objects": {o.name: data.body(o.name).xpos.tolist() for o in self.scene.objects}}
 
     def _reset(self) -> None:
         """As after switching on: at the start, no errors, no faults, no clients."""

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,8 @@ class FakeFranka:
     ) -> None:
         self.version = version
         self.host = free_loopback_address()
+        self.seed, self.split = seed, split
+        self._lock = threading.Lock()
         command = [sys.executable, "-m", "envs.fake_fci.server", "--host", self.host]
         command += ["--version", str(version), "--seed", str(seed), "--split", split]
         if relaxed_s is not None:
@@ -46,12 +49,15 @@ class FakeFranka:
     def do(self, order: str, **arguments: Any) -> dict[str, Any]:
         """Give an order through the back door (see `server.Server.obey`) and return the answer."""
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": order, **arguments}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise ArmError(f"the fake controller on {self.host} has ended; its output says why") from error
-        answer = self._read()
+        with self._lock:
+            try:
+                self._process.stdin.write(json.dumps({"do": order, **arguments}) + "\n")
+                self._process.stdin.flush()
+            except BrokenPipeError as error:
+                raise ArmError(
+                    f"the fake controller on {self.host} has ended; its output says why"
+                ) from error
+            answer = self._read()
         if not answer.pop("ok"):
             raise ValueError(answer["error"])
         return answer

@@ -113,3 +113,12 @@ def camera() -> Iterator[tuple[Scripted, WatchedCamera]]:
     yield source, watched
     source.closing = True
     watched.close()
+
+
+@pytest.fixture
+def free_tcp_port_of_loopback() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
