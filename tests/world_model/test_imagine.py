@@ -256,3 +256,13 @@ def test_bfloat16_ranks_candidates_as_single_precision_does(dense) -> None:
     assert half.dtype == torch.float32
     ranks = [(x[0, :, -1] - goal).abs().mean((-1, -2)).argsort().argsort().float() for x in (full, half)]
     assert torch.corrcoef(torch.stack(ranks))[0, 1] > 0.95
+
+
+@pytest.mark.slow
+def test_the_predictor_is_traced_as_one_graph(predictor) -> None:
+    """What a compiler on a GPU needs: no break in the graph, for the whole sequence."""
+    inputs = torch.randn(2, 2, 12, 24), torch.randn(2, 2, 7), torch.randn(2, 2, 7)
+    with torch.no_grad():
+        wanted = predictor(*inputs)
+        traced = torch.compile(predictor, backend="eager", fullgraph=True)(*inputs)
+    torch.testing.assert_close(traced, wanted)
