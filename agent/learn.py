@@ -303,7 +303,11 @@ def score_world(
     space = ActionSpace() if told else ActionSpace(
         low=(-0.06, -0.06, -0.06, -0.3, -0.3, -0.3, -1.0), gripper=GripperRule.DELTA
     )  # fmt: skip
-    planner = CEM(space=space, horizon=horizon, candidates=128, iterations=5, elites=16)
+    light = judges.latents.shape[1] > 1 and next(world.parameters()).device.type == "cpu"
+    candidates, iterations, count = (32, 3, min(count, 16)) if light else (128, 5, count)
+    planner = CEM(
+        space=space, horizon=horizon, candidates=candidates, iterations=iterations, elites=candidates // 8
+    )
 
     @torch.no_grad()
     def plan(memory: Memory, goal: Tensor) -> Tensor:

@@ -121,7 +121,10 @@ def train(
         checkpoint_activations(model)
     program = spread(Program(recipe, model), group, parallel=parallel)
     groups = getattr(recipe, "parameter_groups", parameter_groups)(model)
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    fused = group.device.type in ("cpu", "cuda")  # half the time of the default on a CPU
+    optimizer = torch.optim.AdamW(
+        groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=fused
+    )
     trained = [p for g in optimizer.param_groups for p in g["params"]]
     after_step = getattr(recipe, "after_step", None)
     progress = _restore(out, resume, model, optimizer, loader, say) if resume else _fresh(out)
