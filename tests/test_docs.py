@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import schemas
+from agent.cli import schemas, words
 from agent.cli.main import parse
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -62,20 +62,19 @@ SAID = [said for document in DOCUMENTS for said in commands(document)]
 
 def understood(text: str, *, whole: bool) -> None:
     """Compose the configuration that a command line asks for."""
-    words = [w for w in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=.*", w)]
-    if "..." in text or "|" in words or "<" in text:
-        words = words[:2] if words[1:] else words
-        whole = False
-    line = parse(words[1:])
+    typed = [w for w in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=.*", w)]
+    if "..." in text or "|" in typed or "<" in text:
+        typed, whole = typed[:2], False
+    line = parse(typed[1:])
     if line.command is None or line.command.startswith("<"):
         return
     command = schemas.Command(line.command)
     if {"--help", "--completion"} & set(line.flags):
         return
     multirun = "--multirun" in line.flags
-    taken, overrides = schemas.split_run_keys(command, line.overrides)
+    taken, overrides = words.split_run_keys(command, line.overrides)
     assert command.resumes or "resume" not in taken, f"{command.name} knows no resume="
-    prepared = schemas.prepare(command, overrides, multirun=multirun)
+    prepared = words.prepare(command, overrides, multirun=multirun)
     if whole and not multirun and "resume" not in taken:
         schemas.compose(command, prepared)
 
@@ -83,9 +82,9 @@ def understood(text: str, *, whole: bool) -> None:
 @pytest.mark.parametrize("said", SAID, ids=str)
 def test_every_command_in_the_documents_is_understood(said: Said) -> None:
     if "make " in said.text.split("forearm")[0]:
-        words = [w for w in shlex.split(said.text) if not re.fullmatch(r"[A-Z_]+=.*", w)]
+        typed = [w for w in shlex.split(said.text) if not re.fullmatch(r"[A-Z_]+=.*", w)]
         targets = re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text(), re.M)
-        assert [w for w in words[1:] if w not in targets] == []
+        assert [w for w in typed[1:] if w not in targets] == []
     else:
         understood(said.text, whole=said.block)
         for extra in said.small:

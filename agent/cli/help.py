@@ -14,9 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, Leaf, config_folder
+from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, Leaf, config_folder, flat_yaml
 
 CHAPTERS = {
     "Use it": ("demo", "plan", "goal", "evaluate", "imagine"),
@@ -149,33 +147,12 @@ def _yaml_values(command: Command) -> dict[str, tuple[Any, str]]:
     """Dotted key -> (value, comment) from the command's YAML files as they stand by default."""
     found: dict[str, tuple[Any, str]] = {}
     for group, choice in command.groups.items():
-        path = config_folder() / group / f"{choice}.yaml"
-        if path.exists():
-            found |= _flat_yaml(path, prefix=group.replace("/", ".") + ".")
+        path = command.choice_file(group, choice)
+        if path is not None:
+            found |= flat_yaml(path, prefix=group.replace("/", ".") + ".")
     path = config_folder() / f"{command.name}.yaml"
     if path.exists():
-        found |= _flat_yaml(path, prefix="")
-    return found
-
-
-def _flat_yaml(path: Path, prefix: str) -> dict[str, tuple[Any, str]]:
-    text = path.read_text(encoding="utf-8")
-    comments = {}
-    for line in text.splitlines():
-        code, mark, comment = line.partition("  #")
-        if mark and ":" in code:
-            comments[code.split(":")[0].strip()] = comment.strip()
-    found: dict[str, tuple[Any, str]] = {}
-
-    def walk(node: dict[str, Any], at: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict) and value:
-                walk(value, f"{at}{key}.")
-            else:
-                found[f"{at}{key}"] = (value, comments.get(str(key), ""))
-
-    content = yaml.safe_load(text) or {}
-    walk({k: v for k, v in content.items() if k not in ("defaults", "hydra")}, prefix)
+        found |= flat_yaml(path, prefix="")
     return found
 
 

@@ -127,8 +127,9 @@ def dispatch(line: Line, words: list[str]) -> int:
 
 def single(command: Command, line: Line, words: list[str], *, extra: Path | None, verbose: bool) -> int:
     from agent.cli import runs, schemas
+    from agent.cli.words import prepare, split_run_keys
 
-    taken, overrides = schemas.split_run_keys(command, line.overrides)
+    taken, overrides = split_run_keys(command, line.overrides)
     own = [w for w in overrides if w.partition("=")[0] in command.own_run_keys]
     overrides = [w for w in overrides if w not in own]
     resumed = taken.get("resume", "false").lower() not in ("", "false", "null")
@@ -146,7 +147,7 @@ def single(command: Command, line: Line, words: list[str], *, extra: Path | None
             own = [f"resume={found}" if w.startswith("resume=") else w for w in own]
         out = str(found)
         overrides = _later_wins([*runs.earlier_overrides(found), *overrides])
-    prepared = schemas.prepare(command, [*overrides, *own], multirun=False, extra=extra)
+    prepared = prepare(command, [*overrides, *own], multirun=False, extra=extra)
     config = schemas.compose(command, prepared, extra=extra)
     if "--cfg" in line.flags:
         print(as_yaml(config), end="")

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.cli import runs, schemas
 from agent.cli.schemas import Command, UsageError
+from agent.cli.words import prepare, split_run_keys
 
 
 class Job:
@@ -58,10 +59,10 @@ def sweep(command: Command, words: list[str], *, extra: Path | None, verbose: bo
 
     if not command.keeps_run:
         raise UsageError(f"{command.name} makes no run folder, so there is nothing to run many times (-m)")
-    taken, overrides = schemas.split_run_keys(command, words)
+    taken, overrides = split_run_keys(command, words)
     if taken.get("resume"):
         raise UsageError("resume= goes on with one run; leave -m out, or name the run: resume=DIR")
-    prepared = schemas.prepare(command, overrides, multirun=True, extra=extra)
+    prepared = prepare(command, overrides, multirun=True, extra=extra)
     folder = runs.make_folder(
         command.name,
         out=taken.get("out"),

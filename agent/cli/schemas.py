@@ -1,7 +1,7 @@
 """From a command's `Config` dataclass and the words a user typed to a filled-in `Config`.
 
 Hydra composes: the dataclass is the schema, configs/<command>.yaml (if any) names the groups, configs/<group>/
-holds the choices.  This file adds what Hydra lacks: errors that name the nearest right key or value.
+holds the choices.  agent/cli/words.py adds what Hydra lacks: errors that name the nearest right key or value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,10 @@ def unwrap_optional(hint: Any) -> Any:
     return hint
 
 
+def origin(hint: Any) -> Any:
+    return typing.get_origin(hint) or hint
+
+
 def leaves(schema: type, prefix: str = "") -> Iterator[Leaf]:
     """Every field of a dataclass, nested dataclasses opened."""
     hints = typing.get_type_hints(schema)
@@ -90,6 +93,28 @@ def config_folder() -> Path:
     assert spec is not None
     assert spec.submodule_search_locations
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def flat_yaml(path: Path, prefix: str) -> dict[str, tuple[Any, str]]:
+    """Dotted key -> (value, the comment behind it)."""
+    text = path.read_text(encoding="utf-8")
+    comments = {}
+    for line in text.splitlines():
+        code, mark, comment = line.partition("  #")
+        if mark and ":" in code:
+            comments[code.split(":")[0].strip()] = comment.strip()
+    found: dict[str, tuple[Any, str]] = {}
+
+    def walk(node: dict[str, Any], at: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value, f"{at}{key}.")
+            else:
+                found[f"{at}{key}"] = (value, comments.get(str(key), ""))
+
+    content = yaml.safe_load(text) or {}
+    walk({k: v for k, v in content.items() if k not in ("defaults", "hydra")}, prefix)
+    return found
 
 
 class Command:
@@ -132,6 +157,13 @@ class Command:
                     found[words[-1].split("@")[0]] = choice.removesuffix(".yaml")
         return found
 
+    def choice_file(self, group: str, choice: str, extra: Path | None = None) -> Path | None:
+        for folder in ([extra] if extra else []) + [config_folder()]:
+            path = folder / group / f"{choice}.yaml"
+            if path.exists():
+                return path
+        return None
+
     def choices(self, group: str, extra: Path | None = None) -> list[str]:
         folders = [config_folder() / group, *([extra / group] if extra else [])]
         return sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
@@ -150,132 +182,6 @@ def register(command: Command) -> str:
     store.store(name=schema, node=command.Config)
     store.store(name=primary, node={"defaults": [schema, *defaults], **values})
     return primary
-
-
-def split_run_keys(command: Command, overrides: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Take `out=`, `name=`, `overwrite=`, `resume=` off, except for fields of the command's own."""
-    taken: dict[str, str] = {}
-    rest = []
-    for word in overrides:
-        key, equals, value = word.partition("=")
-        if equals and key in RUN_KEYS:
-            taken[key] = value.strip("'\"")
-            if key not in command.own_run_keys:
-                continue
-        rest.append(word)
-    return taken, rest
-
-
-def prepare(
-    command: Command, overrides: list[str], *, multirun: bool, extra: Path | None = None
-) -> list[str]:
-    """Check each override and put it into Hydra's grammar: names, quotes, lists, enum names."""
-    return [_prepare_one(command, word, multirun, extra) for word in overrides]
-
-
-def _prepare_one(command: Command, word: str, multirun: bool, extra: Path | None) -> str:
-    if word.startswith(("~", "hydra.", "hydra/")):
-        return word
-    plus = "+" * (len(word) - len(word.lstrip("+")))
-    key, equals, value = word.lstrip("+").partition("=")
-    key = key.strip()
-    if key + "_" in command.leaves:
-        key += "_"
-    options = {k.removesuffix("_") for k in command.leaves} | set(command.groups) | set(RUN_KEYS)
-    if not equals:
-        raise UsageError(f"'{word}' is not of the form key=value; {nearest(word, options)}")
-    group = key.split("@")[0]
-    if group in command.groups:
-        found = command.choices(group, extra)
-        for choice in value.split(",") if multirun else [value]:
-            if choice.strip("'\"") not in found and choice not in ("null", ""):
-                raise UsageError(
-                    f"{group}={choice}: no such choice in group '{group}'; {nearest(choice, found)}"
-                )
-        return f"{key}={value}"
-    leaf = command.leaves.get(key)
-    if leaf is None:
-        if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
-            return f"{plus or '++'}{key}={value}"  # Hydra adds to a mapping only when told so
-        if plus and (config_folder() / group).is_dir():
-            return f"{plus}{key}={value}"
-        raise UsageError(f"{command.name} has no key '{key}'; {nearest(key, options)}")
-    return f"{key}={_in_grammar(leaf, value, multirun)}"
-
-
-def _open_nodes(command: Command) -> set[str]:
-    """Keys under which any key may stand: mappings, and groups without a dataclass."""
-    mappings = {k for k, leaf in command.leaves.items() if leaf.hint is Any or _origin(leaf.hint) is dict}
-    return mappings | {g.replace("/", ".") for g in command.groups}
-
-
-def _origin(hint: Any) -> Any:
-    return typing.get_origin(hint) or hint
-
-
-def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    if _origin(leaf.hint) in (list, tuple) and not multirun and not value.startswith(("[", "${")):
-        value = f"[{value}]" if value not in ("null", "") else value
-    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
-        value = (
-            ",".join(_enum_name(leaf, v) for v in value.split(",")) if multirun else _enum_name(leaf, value)
-        )
-    parser = OverridesParser.create()
-    if leaf.hint in (str, Path):
-        words = value.split(",") if multirun else [value]
-        value = ",".join(_quoted(word) for word in words)
-    try:
-        parsed = parser.parse_override(f"{leaf.key}={value}")
-    except HydraException:
-        parsed = None
-    if parsed is None or (parsed.is_sweep_override() and not multirun):
-        value = _quoted(value)
-        parsed = parser.parse_override(f"{leaf.key}={value}")
-    if not parsed.is_sweep_override():
-        _check_value(leaf, parsed.value())
-    return value
-
-
-def _quoted(value: str) -> str:
-    """Text as it stands: blanks, brackets, commas and '=' are not in Hydra's grammar, and 007 is no number."""
-    if (
-        value in ("null", "???")
-        or value.startswith("${")
-        or (len(value) > 1 and value[0] == value[-1] in "'\"")
-    ):
-        return value
-    # In Hydra's quotes a backslash is special only in front of a quote.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m.group(1) * 2 + ("\\'" if m.group(2) else ""), value)
-    return f"'{escaped}'"
-
-
-def _enum_name(leaf: Leaf, word: str) -> str:
-    """Members are known to OmegaConf by name; a user may type name or value in any case."""
-    word = word.strip("'\" ")
-    for member in leaf.hint:
-        if word.lower() in (member.name.lower(), str(member.value).lower()):
-            return member.name
-    if word == "null" or word.startswith("${"):
-        return word
-    raise UsageError(f"{leaf.key}={word}: no such choice; {nearest(word, [m.name for m in leaf.hint])}")
-
-
-def _check_value(leaf: Leaf, value: Any) -> None:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(value, str) and value.startswith("${"):
-        return
-    try:
-        OmegaConf.update(OmegaConf.structured(leaf.owner), leaf.field, value)
-    except OmegaConfBaseException:
-        wanted = getattr(leaf.hint, "__name__", None) if not typing.get_args(leaf.hint) else None
-        article = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-        kind = article.get(wanted or "", wanted or str(leaf.hint))
-        raise UsageError(f"{leaf.key.removesuffix('_')}={value}: wants {kind}") from None
 
 
 def compose(command: Command, overrides: list[str], *, extra: Path | None = None) -> Any:
@@ -341,5 +247,5 @@ def _finish(config: Any) -> None:
             _finish(value)
         elif isinstance(value, Path):
             setattr(config, f.name, value.expanduser())
-        elif isinstance(value, list) and _origin(unwrap_optional(hints[f.name])) is tuple:
+        elif isinstance(value, list) and origin(unwrap_optional(hints[f.name])) is tuple:
             setattr(config, f.name, tuple(value))

@@ -1,0 +1,152 @@
+"""The words a user typed: each is checked, and put into Hydra's grammar; a wrong one names the nearest right one."""
+
+from __future__ import annotations
+
+import re
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from agent.cli.schemas import RUN_KEYS, Command, Leaf, UsageError, config_folder, flat_yaml, nearest, origin
+
+
+def split_run_keys(command: Command, overrides: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Take `out=`, `name=`, `overwrite=`, `resume=` off, except for fields of the command's own."""
+    taken: dict[str, str] = {}
+    rest = []
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if equals and key in RUN_KEYS:
+            taken[key] = value.strip("'\"")
+            if key not in command.own_run_keys:
+                continue
+        rest.append(word)
+    return taken, rest
+
+
+def prepare(
+    command: Command, overrides: list[str], *, multirun: bool, extra: Path | None = None
+) -> list[str]:
+    """Check each override and put it into Hydra's grammar: names, quotes, lists, enum names."""
+    typed = {key: value for key, _, value in (word.partition("=") for word in overrides)}
+    chosen = {group: typed.get(group, choice) for group, choice in command.groups.items()}
+    return [_prepare_one(command, word, multirun, extra, chosen) for word in overrides]
+
+
+def _prepare_one(
+    command: Command, word: str, multirun: bool, extra: Path | None, chosen: dict[str, str]
+) -> str:
+    if word.startswith(("~", "hydra.", "hydra/")):
+        return word
+    plus = "+" * (len(word) - len(word.lstrip("+")))
+    key, equals, value = word.lstrip("+").partition("=")
+    key = key.strip()
+    if key + "_" in command.leaves:
+        key += "_"
+    options = {k.removesuffix("_") for k in command.leaves} | set(command.groups) | set(RUN_KEYS)
+    if not equals:
+        raise UsageError(f"'{word}' is not of the form key=value; {nearest(word, options)}")
+    group = key.split("@")[0]
+    if group in command.groups:
+        found = command.choices(group, extra)
+        for choice in value.split(",") if multirun else [value]:
+            if choice.strip("'\"") not in found and choice not in ("null", ""):
+                raise UsageError(
+                    f"{group}={choice}: no such choice in group '{group}'; {nearest(choice, found)}"
+                )
+        return f"{key}={value}"
+    leaf = command.leaves.get(key)
+    if leaf is None:
+        if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
+            if not plus:
+                _check_in_choice(command, key, chosen, extra)
+            return f"{plus or '++'}{key}={value}"  # Hydra adds to a mapping only when told so
+        if plus and (config_folder() / group).is_dir():
+            return f"{plus}{key}={value}"
+        raise UsageError(f"{command.name} has no key '{key}'; {nearest(key, options)}")
+    return f"{key}={_in_grammar(leaf, value, multirun)}"
+
+
+def _check_in_choice(command: Command, key: str, chosen: dict[str, str], extra: Path | None) -> None:
+    """A key below a group that is a mapping should be one that the chosen YAML has."""
+    for group, choice in chosen.items():
+        prefix = group.replace("/", ".") + "."
+        path = command.choice_file(group, choice, extra)
+        if key.startswith(prefix) and path is not None:
+            known = set(flat_yaml(path, prefix))
+            if known and key not in known and not any(k.startswith(key + ".") for k in known):
+                raise UsageError(
+                    f"{group}={choice} has no key '{key}'; {nearest(key, known)}; +{key}=... adds it all the same"
+                )
+
+
+def _open_nodes(command: Command) -> set[str]:
+    """Keys under which any key may stand: mappings, and groups without a dataclass."""
+    mappings = {k for k, leaf in command.leaves.items() if leaf.hint is Any or origin(leaf.hint) is dict}
+    return mappings | {g.replace("/", ".") for g in command.groups}
+
+
+def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if origin(leaf.hint) in (list, tuple) and not multirun and not value.startswith(("[", "${")):
+        value = f"[{value}]" if value not in ("null", "") else value
+    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
+        value = (
+            ",".join(_enum_name(leaf, v) for v in value.split(",")) if multirun else _enum_name(leaf, value)
+        )
+    parser = OverridesParser.create()
+    if leaf.hint in (str, Path):
+        words = value.split(",") if multirun else [value]
+        value = ",".join(_quoted(word) for word in words)
+    try:
+        parsed = parser.parse_override(f"{leaf.key}={value}")
+    except HydraException:
+        parsed = None
+    if parsed is None or (parsed.is_sweep_override() and not multirun):
+        value = _quoted(value)
+        parsed = parser.parse_override(f"{leaf.key}={value}")
+    if not parsed.is_sweep_override():
+        _check_value(leaf, parsed.value())
+    return value
+
+
+def _quoted(value: str) -> str:
+    """Text as it stands: blanks, brackets, commas and '=' are not in Hydra's grammar, and 007 is no number."""
+    if (
+        value in ("null", "???")
+        or value.startswith("${")
+        or (len(value) > 1 and value[0] == value[-1] in "'\"")
+    ):
+        return value
+    # In Hydra's quotes a backslash is special only in front of a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m.group(1) * 2 + ("\\'" if m.group(2) else ""), value)
+    return f"'{escaped}'"
+
+
+def _enum_name(leaf: Leaf, word: str) -> str:
+    """Members are known to OmegaConf by name; a user may type name or value in any case."""
+    word = word.strip("'\" ")
+    for member in leaf.hint:
+        if word.lower() in (member.name.lower(), str(member.value).lower()):
+            return member.name
+    if word == "null" or word.startswith("${"):
+        return word
+    raise UsageError(f"{leaf.key}={word}: no such choice; {nearest(word, [m.name for m in leaf.hint])}")
+
+
+def _check_value(leaf: Leaf, value: Any) -> None:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(value, str) and value.startswith("${"):
+        return
+    try:
+        OmegaConf.update(OmegaConf.structured(leaf.owner), leaf.field, value)
+    except OmegaConfBaseException:
+        wanted = getattr(leaf.hint, "__name__", None) if not typing.get_args(leaf.hint) else None
+        article = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        kind = article.get(wanted or "", wanted or str(leaf.hint))
+        raise UsageError(f"{leaf.key.removesuffix('_')}={value}: wants {kind}") from None
