@@ -190,6 +190,7 @@ class Log:
         if summary is not None:
             entry.rows, entry.seconds = summary["rows"], summary["seconds"]
             entry.task, entry.success = summary["task"], summary["success"]
+            entry.uuid = str(summary["uuid"] or entry.uuid or entry.key)
 
     def usable(self, report: Report) -> list[str]:
         """The accepted keys; raises ValueError at once if there are none."""

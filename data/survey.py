@@ -148,6 +148,7 @@ def summarise(episode: Episode) -> dict[str, Any]:
         for values, span in zip(change.T, SPANS)
     ]
     return {
+        "uuid": episode.meta.get("uuid"),
         "rows": len(episode),
         "seconds": float(episode.time_s[-1]),
         "task": episode.task,

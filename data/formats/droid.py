@@ -108,7 +108,11 @@ class DroidReader:
                 pose = h5.numbers(pose_key or keys.need("pose", [f"{STATE}/cartesian_position"]), 6)
                 position, euler = pose[:, :3] * options.position_scale, pose[:, 3:] * options.angle_scale
                 rotation = rotation_of(euler=euler)
-            commanded = self._commanded(h5, keys)
+            # What a conversion had to invent, because the layout has no row without it, is left out again.
+            joints = None if about.get("without_joints") else joints
+            commanded = None if about.get("without_commands") else self._commanded(h5, keys)
+            if commanded is not None and about.get("commands") == "gripper":
+                commanded[:, :6] = np.nan
             frames, cameras, tracks, serials = self._cameras(h5, keys, about, folder)
             time_s = self._time(h5, about, serials, rows)
             for serial in serials:
@@ -137,7 +141,7 @@ class DroidReader:
             meta={
                 "uuid": str(about.get("uuid") or key),
                 "robot": about.get("robot_serial"),
-                "frame": about.get("frame", "base"),
+                "frame": about.get("frame_of_poses") or about.get("frame", "base"),
                 "tool": about.get("tool") or ("flange" if euler is not None else options.tool),
                 "format": self.name,
                 "nominal_hz": _nominal_hz(about),
@@ -290,6 +294,8 @@ def _camera_type(h5: Hdf5, serial: str) -> int | None:
 
 
 def _success(about: dict[str, Any], key: str) -> bool | None:
+    if about.get("success_unknown"):
+        return None
     if isinstance(about.get("success"), bool):
         return about["success"]
     parts = Path(key).parts

@@ -148,11 +148,7 @@ class LeRobotReader:
                 height, width = source.size  # type: ignore[attr-defined]
             cameras[name] = Camera(name=name, width=int(width), height=int(height), moving="wrist" in name)
         arm = columns.arm()
-        index = columns.numbers("frame_index")
-        stamps = columns.numbers("timestamp")
-        # Times are float32 of frame_index / fps: the division is exact, they are not.
-        nominal = index / fps
-        time_s = nominal if np.abs(stamps - nominal).max(initial=0.0) < 1e-3 else stamps
+        time_s = columns.time_s(fps)
         if (
             "observation.time_s" in table.column_names
         ):  # our writer keeps the clock beside the even timestamps

@@ -174,6 +174,16 @@ class Columns:
         euler = pose[2] if pose[2] is not None else euler_of(pose[1])
         return np.concatenate([pose[0], euler, closedness[:, None]], 1)
 
+    def time_s(self, fps: float) -> np.ndarray:
+        """Seconds of each row: as they were, where the writer kept that (ours does), else by the rate."""
+        key = self.keys.get("time", ["observation.time_s"])
+        if key is not None:
+            return self._scalar(key)
+        stamps = self.numbers("timestamp")
+        # Times are float32 of frame_index / fps: the division is exact, they are not.
+        nominal = self.numbers("frame_index") / fps
+        return nominal if np.abs(stamps - nominal).max(initial=0.0) < 1e-3 else stamps
+
     def success(self) -> bool | None:
         key = self.keys.get(
             "success", ["success", "is_episode_successful", "next.success", "observation.success"]

@@ -282,7 +282,8 @@ class DroidWriter:
         }
         for key in ("step_start", "policy_start", "sleep_start", "control_start", "step_end"):
             data[f"observation/timestamp/control/{key}"] = now
-        clock_ns = np.rint((self.start_s + times - times[0]) * 1e9).astype(np.int64)
+        # Seconds since the epoch have no room for nanoseconds in a float.
+        clock_ns = round(self.start_s * 1e9) + np.rint((times - times[0]) * 1e9).astype(np.int64)
         data["observation/timestamp/robot_state/read_start"] = now
         data["observation/timestamp/robot_state/read_end"] = now
         data["observation/timestamp/robot_state/robot_timestamp_seconds"] = clock_ns // 10**9
