@@ -33,7 +33,7 @@ from .memory import ShortTermMemory
 from .perception import Percept, Perception
 from .task import Goal, Task
 
-NEAR_M = 0.015  # a sub-goal is reached when hand and object are this near
+NEAR_M = 0.025  # a sub-goal is reached when hand and object are this near
 
 
 class World(Protocol):

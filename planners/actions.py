@@ -91,11 +91,18 @@ class ActionSpace:
 
     def take(self, actions: Tensor) -> Tensor:
         """The smooth axes of actions [..., A] -> [..., S]."""
-        return actions.index_select(-1, self._index(actions))
+        runs = self._runs()
+        if len(runs) == 1:
+            return actions[..., runs[0][0] : runs[0][1]]
+        return torch.cat([actions[..., first:last] for first, last in runs], -1)
 
     def put(self, actions: Tensor, values: Tensor) -> Tensor:
         """A copy of actions [..., A] with the smooth axes [..., S] replaced; gradients flow to `values`."""
-        return actions.index_copy(-1, self._index(actions), values)
+        actions, done = actions.clone(), 0
+        for first, last in self._runs():
+            actions[..., first:last] = values[..., done : done + last - first]
+            done += last - first
+        return actions
 
     def hold(self, memory: Memory, horizon: int) -> Tensor:
         """[B, H, A] that stays where it is and keeps the command of the gripper."""
@@ -147,11 +154,15 @@ class ActionSpace:
         actions[..., CLOSEDNESS] = asked.clamp(self.low[CLOSEDNESS], self.high[CLOSEDNESS])
         return actions
 
-    def _index(self, like: Tensor) -> Tensor:
-        key = ("axes", like.device)
-        if key not in self._cache:
-            self._cache[key] = torch.tensor(self.smooth_axes, dtype=torch.long, device=like.device)
-        return self._cache[key]
+    def _runs(self) -> list[tuple[int, int]]:
+        """The smooth axes as ranges: slices are several times faster than index tensors."""
+        runs: list[tuple[int, int]] = []
+        for axis in self.smooth_axes:
+            if runs and runs[-1][1] == axis:
+                runs[-1] = (runs[-1][0], axis + 1)
+            else:
+                runs.append((axis, axis + 1))
+        return runs
 
     def _kept(self, name: str, values: Sequence[float], like: Tensor) -> Tensor:
         key = (name, like.dtype, like.device)

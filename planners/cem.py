@@ -13,6 +13,7 @@ from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
 from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
 from planners.search import Pruning, Search
+from planners.surface import lowest
 
 
 @dataclass(kw_only=True)
@@ -75,6 +76,7 @@ def explore(
     keep: int = 0,
     fewer: float = 1.0,
     doubt: float = 0.02,
+    guesses: int = 0,
     noise: Callable[[int], Tensor] | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Rounds of CEM that move the belief; returns the last elites [B, E, H, A] and their energies [B, E].
@@ -83,15 +85,20 @@ def explore(
         keep: elites of a round that compete again in the next one, without being imagined again.
         fewer: each round draws this share of the candidates of the one before (at least twice the elites).
         doubt: probability that is always shared by all gripper plans.
+        guesses: candidates of every later round that a quadratic surface through all energies suggests.
         noise: draws standard noise [B, count, H, S]; None: white.
     """
     best = scores = best_plans = None
+    seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
     for round_ in range(iterations):
         count = max(min(candidates, 2 * elites), round(candidates * fewer**round_))
         actions, plans = belief.sample(search, count, None if noise is None else noise(count))
+        if guesses and seen:
+            actions, plans = _with_guesses(search, belief, actions, plans, seen, guesses)
         energies = search.evaluate(actions)
         if energies is None:
             break
+        seen.append((belief.space.take(actions), energies, plans))
         pool = energies
         if keep and best is not None and scores is not None:
             actions, pool = torch.cat([best[:, :keep], actions], 1), torch.cat([scores[:, :keep], pool], 1)
@@ -105,3 +112,29 @@ def explore(
             break
         belief.fit(best, best_plans, momentum=momentum, std_momentum=momentum, smallest=smallest, doubt=doubt)
     return best, scores
+
+
+def _with_guesses(
+    search: Search,
+    belief: Belief,
+    actions: Tensor,
+    plans: Tensor | None,
+    seen: list[tuple[Tensor, Tensor, Tensor | None]],
+    guesses: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Candidates with a few more [B, K + guesses, H, A] where a surface through the energies seen is lowest."""
+    values, energies = torch.cat([v for v, _, _ in seen], 1), torch.cat([e for _, e, _ in seen], 1)
+    usable, first = torch.ones_like(energies, dtype=torch.bool), energies.argmin(1, keepdim=True)
+    kept = None
+    if plans is not None:
+        all_plans = torch.cat([p for _, _, p in seen if p is not None], 1)
+        kept = all_plans.gather(1, first)
+        usable = all_plans == kept
+    points = lowest(values.flatten(2), energies, usable, guesses).unflatten(2, values.shape[2:])
+    points = torch.minimum(torch.maximum(points, belief.low[:, None]), belief.high[:, None])
+    more = belief.space.put(belief.centre[:, None].expand(-1, points.shape[1], -1, -1), points)
+    if plans is not None and kept is not None and belief.table is not None:
+        chosen = kept.expand(-1, points.shape[1])
+        more = belief.space.with_targets(more, belief.table[chosen], search.memory)
+        plans = torch.cat([plans, chosen], 1)
+    return torch.cat([actions, more], 1), plans

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,7 +73,9 @@ class Search:
     seed: int | Sequence[int] = 0
     keep_clouds: bool = False
     pruning: Pruning | None = None
-    now: Callable[[], float] = time.perf_counter
+    now: ClassVar[Callable[[], float]] = (
+        time.perf_counter
+    )  # a machine that is busy may be timed by its CPU time
 
     best: Best | None = field(default=None, init=False)
     over: bool = field(default=False, init=False)  # the budget is spent

@@ -45,6 +45,10 @@ class Seeded:
     """Half the side of the trust region around the proposal, as a share of half the box; 1 or more: all of it."""
     patience_steps: float = 0.7
     """How many steps the gripper may differ from the proposal's before that is improbable."""
+    fewer: float = 1.0
+    """Each round draws this share of the candidates of the round before."""
+    guesses: int = 4
+    """Candidates of every later round that a quadratic surface through the energies suggests, at most 4; 0: none."""
     refine: int = 8
     """Candidates that Adam refines."""
     refine_steps: int = 6
@@ -95,7 +99,8 @@ class Seeded:
         search.stage = "cem"
         found, scores = explore(
             search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
-            momentum=self.momentum, smallest=self.smallest, keep=self.elites,
+            momentum=self.momentum, smallest=self.smallest, keep=self.elites, fewer=self.fewer,
+            guesses=self.guesses,
         )  # fmt: skip
         search.info["elites"] = found
         if self.refine_steps and not search.over and found is not None and scores is not None:

@@ -152,13 +152,7 @@ class Slow:
 def test_a_deadline_is_kept_and_used(quadratic, monkeypatch, name: str, deadline_ms: float) -> None:
     problem, clock = quadratic(), Slow()
     problem.world.delay = clock.work
-    real = Search.__post_init__
-
-    def ticking(self: Search) -> None:
-        self.now = clock
-        real(self)
-
-    monkeypatch.setattr(Search, "__post_init__", ticking)
+    monkeypatch.setattr(Search, "now", clock)
     planner = PLANNERS[name](problem.space)
     for setting in ("iterations", "steps"):
         if hasattr(planner, setting):

@@ -1,0 +1,332 @@
+"""Energy against time, planner by planner, on one world model; and what the search itself costs.
+
+Prints tables and writes benchmarks/results/planners.json.  `--model DIR` takes a trained compact model and builds
+problems from the simulator; without it the shipped model is used, or, where there is none, a compact model with
+random but smooth dynamics.  Times are CPU seconds of one thread, which a busy machine does not stretch; those of
+the deadline are wall time, and a busy machine shows in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.types import CLOSEDNESS, Conventions, Imagined, Memory
+from planners.actions import ActionSpace
+from planners.cem import CEM
+from planners.cem_vjepa2 import CEMVJepa2
+from planners.costs.goal import Distance, GoalDistance
+from planners.costs.total import Term, TotalCost
+from planners.gradient import Gradient
+from planners.icem import ICEM
+from planners.mppi import MPPI
+from planners.protocols import Budget, Imagines, Plan
+from planners.search import Search
+from planners.seeded import Seeded
+
+RESULTS = Path(__file__).parent / "results" / "planners.json"
+Problem = tuple[Memory, Tensor]
+
+
+class Changes:
+    """The same model for V-JEPA 2's planner, whose gripper numbers are changes of closedness.
+
+    The arm opens or closes: the sum of the changes is rounded to what would be commanded, as for the others.
+    """
+
+    def __init__(self, model: Imagines) -> None:
+        self.model = model
+
+    def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined:
+        told = memory.poses[:, -1, CLOSEDNESS][:, None].expand(actions.shape[:2])
+        targets = []
+        for h in range(actions.shape[2]):
+            told = (told + actions[:, :, h, CLOSEDNESS]).clamp(0.0, 1.0)
+            targets.append(told.round())
+        actions = torch.cat([actions[..., :CLOSEDNESS], torch.stack(targets, -1)[..., None]], -1)
+        return self.model.imagine(memory, actions, z)
+
+
+def random_model(seed: int = 0) -> Imagines:
+    """A compact model of the usual size whose untrained predictor listens to the actions."""
+    from world_model.compact import CompactModel
+
+    torch.manual_seed(seed)
+    model = CompactModel(Conventions()).eval()
+    for name, weight in model.predictor.named_parameters():
+        if weight.dim() > 1 and not weight.any():  # AdaLN and the output start at zero
+            torch.nn.init.normal_(weight, std=0.3 / weight.shape[1] ** 0.5)
+        elif "bias" in name:
+            torch.nn.init.zeros_(weight)
+    return model.requires_grad_(False)
+
+
+def random_problems(model: Imagines, count: int, horizon: int) -> list[Problem]:
+    """Goals that some plan leads to, and a little noise that none does."""
+    generator = torch.Generator().manual_seed(1)
+    problems = []
+    for _ in range(count):
+        poses = torch.tensor([0.5, 0.0, 0.2, 3.1416, 0.0, 0.0, 0.0]).repeat(1, 3, 1)
+        poses[..., :3] += 0.05 * torch.randn(1, 3, 3, generator=generator)
+        moves = torch.zeros(1, 2, 7)
+        moves[..., :3] = 0.03 * torch.randn(1, 2, 3, generator=generator)
+        memory = Memory(latents=torch.randn(1, 3, 1, 256, generator=generator), poses=poses, actions=moves)
+        plan = torch.zeros(1, 1, horizon, 7)
+        plan[..., :3] = (0.03 * torch.randn(1, 1, 1, 3, generator=generator)).clamp(-0.045, 0.045)
+        plan[..., CLOSEDNESS] = float(torch.rand((), generator=generator) < 0.5)
+        with torch.no_grad():
+            goal = model.imagine(memory, plan).latents[:, 0, -1]
+        problems.append((memory, goal + 0.05 * torch.randn(goal.shape, generator=generator)))
+    return problems
+
+
+def simulated_problems(model: Any, count: int, horizon: int) -> list[Problem]:
+    """Held-out scenes on the way to a grasp: the last three moments, and what is seen `horizon` steps later."""
+    from agent.memory import ShortTermMemory
+    from agent.perception import Perception
+    from envs import make_arm
+    from envs.expert import ScriptedHand
+    from envs.tasks import begin, script
+
+    conventions, perception, problems = model.conventions, Perception(model), []
+    arm, driver = make_arm(
+        split="held_out",
+        cameras=conventions.cameras,
+        width=conventions.image_size,
+        height=conventions.image_size,
+        period_s=conventions.period_s,
+    )
+    for index in range(count):
+        observation = begin("grasp", arm, driver, seed=30000 + index)
+        hand = ScriptedHand(script("grasp", driver, seed=30000 + index)[0], step_m=0.04)
+        memory, rng = ShortTermMemory(frames=3), np.random.default_rng(index)
+        for _ in range(2 + int(rng.integers(0, 5))):
+            memory.perceive(perception.see(observation))
+            outcome = arm.act(hand.act(observation.pose, observation.commanded, driver.object_poses()))
+            memory.did(outcome.commanded)
+            observation = arm.observe()
+        memory.perceive(perception.see(observation))
+        context = memory.context()
+        for _ in range(horizon):
+            arm.act(hand.act(observation.pose, observation.commanded, driver.object_poses()))
+            observation = arm.observe()
+        problems.append((context, perception.see(observation).latent))
+    return problems
+
+
+def energy_against_time(
+    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float
+) -> list[dict[str, Any]]:
+    """Every planner on every problem, in turns; the reference is V-JEPA 2's planner."""
+    reference = CEMVJepa2(horizon=horizon, samples=samples, iterations=10, maxnorm_m=box_m)
+    base = ActionSpace()
+    space = replace(base, low=[-box_m] * 3 + [*base.low[3:]], high=[box_m] * 3 + [*base.high[3:]], _cache={})
+    same = {"space": space, "horizon": horizon}
+    planners: dict[str, Any] = {
+        "seeded": Seeded(
+            **same, candidates=64, iterations=6, fewer=0.6, elites=8, spread=0.5, refine=4, refine_steps=20
+        ),
+        "gradient": Gradient(**same, starts=8, steps=40, rate=0.15),
+        "icem": ICEM(**same, candidates=128, iterations=12, fewer=0.95),
+        "cem": CEM(**same, candidates=128, iterations=12, elites=12),
+        "mppi": MPPI(**same, candidates=128, iterations=12, elites=32),
+    }
+    plans: dict[str, list[Plan]] = {name: [] for name in ("cem_vjepa2", *planners)}
+    for index, (memory, goal) in enumerate(problems):
+        energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=goal, distance=Distance.L1))])
+        plans["cem_vjepa2"].append(reference.plan(memory, Changes(model), energy, seed=index))
+        for name, planner in planners.items():
+            plans[name].append(planner.plan(memory, model, energy, seed=index))
+    rows = []
+    for name, found in plans.items():
+        shares, gains = [], []
+        for plan, theirs in zip(found, plans["cem_vjepa2"], strict=True):
+            end, spent = float(theirs.energy), theirs.milliseconds["total"]
+            reached = [line["milliseconds"] for line in plan.history if line["best"] <= end]
+            shares.append(reached[0] / spent if reached else float("inf"))
+            gains.append(float(plan.energy) / end)
+        rows.append(
+            {
+                "planner": name,
+                "horizon": horizon,
+                "milliseconds": statistics.median(p.milliseconds["total"] for p in found),
+                "candidate_steps": statistics.median(p.info["candidate_steps"] for p in found),
+                "energy_of_theirs": statistics.mean(gains),
+                "lower": sum(g < 1 for g in gains),
+                "time_to_theirs": statistics.median(shares),
+                "within_a_tenth": sum(s <= 0.1 for s in shares),
+                "problems": len(found),
+                "curve": curve(found),
+            }
+        )
+    return rows
+
+
+def curve(plans: list[Plan], points: int = 12) -> list[list[float]]:
+    """[milliseconds, mean of the best energy so far over its end] at times spread evenly over the longest plan."""
+    longest = max(plan.history[-1]["milliseconds"] for plan in plans)
+    found = []
+    for instant in np.geomspace(longest / 50, longest, points):
+        energies = []
+        for plan in plans:
+            seen = [line["best"] for line in plan.history if line["milliseconds"] <= instant]
+            energies.append(seen[-1] if seen else plan.history[0]["best"])
+        found.append([round(float(instant), 2), round(statistics.mean(energies), 5)])
+    return found
+
+
+class Free:
+    """Imagining and scoring that cost nothing."""
+
+    def __init__(self, candidates: int, horizon: int, width: int = 256) -> None:
+        self.latents = torch.zeros(1, candidates, horizon, 1, width)
+        self.poses = torch.zeros(1, candidates, horizon, 7)
+        self.scores = torch.rand(1, candidates, generator=torch.Generator().manual_seed(0))
+        self.memory = Memory(
+            latents=self.latents[:, 0, :1], poses=self.poses[:, 0, :1], actions=torch.zeros(1, 0, 7)
+        )
+
+    def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined:
+        count = actions.shape[1]
+        return Imagined(latents=self.latents[:, :count], poses=self.poses[:, :count])
+
+    def terms(self, memory: Memory, imagined: Imagined, actions: Tensor) -> dict[str, Tensor]:
+        return {"free": self.scores[:, : actions.shape[1]]}
+
+
+def overhead(candidates: int = 512, horizon: int = 8, repeats: int = 10) -> dict[str, float]:
+    """Milliseconds per iteration of everything that is not imagining or scoring."""
+    free = Free(candidates, horizon)
+    found = {}
+    for name, planner in {
+        "cem": CEM(horizon=horizon, candidates=candidates, iterations=10, elites=32),
+        "icem": ICEM(horizon=horizon, candidates=candidates, iterations=10, elites=32, fewer=1.0),
+        "mppi": MPPI(horizon=horizon, candidates=candidates, iterations=10, elites=64),
+        "seeded": Seeded(horizon=horizon, candidates=candidates, iterations=10, elites=32, refine_steps=0),
+    }.items():
+        taken = [planner.plan(free.memory, free, free).milliseconds["total"] / 10 for _ in range(repeats)]
+        found[name] = statistics.median(taken)
+    return found
+
+
+def batch_of_problems(model: Imagines, problems: list[Problem]) -> dict[str, float]:
+    """Milliseconds for each problem when planned alone, and when planned together."""
+    planner = Seeded(horizon=2, candidates=64, iterations=2, refine=4, refine_steps=4)
+    memories = [memory for memory, _ in problems]
+    memory = Memory(
+        latents=torch.cat([m.latents for m in memories]),
+        poses=torch.cat([m.poses for m in memories]),
+        actions=torch.cat([m.actions for m in memories]),
+    )
+    goals = torch.cat([goal for _, goal in problems])
+
+    def cost(goal: Tensor) -> TotalCost:
+        return TotalCost([Term(name="goal", cost=GoalDistance(goal=goal))])
+
+    together = planner.plan(memory, model, cost(goals)).milliseconds["total"] / len(problems)
+    alone = [planner.plan(m, model, cost(g)) for m, g in problems]
+    return {"together": together, "alone": statistics.mean(plan.milliseconds["total"] for plan in alone)}
+
+
+def deadlines(
+    model: Imagines, problem: Problem, milliseconds: float = 150.0, repeats: int = 100
+) -> dict[str, float]:
+    """Wall time of plans under a deadline, as shares of it."""
+    energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=problem[1]))])
+    planner = Seeded(horizon=4, candidates=128, iterations=100)
+    taken = []
+    for seed in range(repeats):
+        plan = planner.plan(problem[0], model, energy, budget=Budget(deadline_ms=milliseconds), seed=seed)
+        taken.append(plan.milliseconds["total"] / milliseconds)
+    return {
+        "deadline_ms": milliseconds,
+        "median": statistics.median(taken),
+        "p99": float(np.quantile(taken, 0.99)),
+        "late_by_ten_per_cent": sum(share > 1.1 for share in taken) / repeats,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="folder or name of a trained model")
+    parser.add_argument(
+        "--random", action="store_true", help="random dynamics, even where a model is shipped"
+    )
+    parser.add_argument("--problems", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, name, make = chosen_model(options.model, random=options.random)
+    print(f"{name}; {platform.processor() or platform.machine()}, one thread, torch {torch.__version__}")
+    Search.now = time.thread_time
+    results: dict[str, Any] = {"model": name, "problems": options.problems, "overhead_ms": overhead()}
+    for planner, spent in results["overhead_ms"].items():
+        print(f"search alone, 512 candidates x 8 steps: {planner:8s} {spent:.2f} CPU ms an iteration")
+    results["energy"] = []
+    for horizon, samples, box_m in ((2, 400, 0.05), (1, 800, 0.075)):
+        rows = energy_against_time(
+            model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m
+        )
+        results["energy"] += rows
+        print(
+            f"\nhorizon {horizon}, {samples} samples x 10 for V-JEPA 2's planner, {options.problems} problems"
+        )
+        print("planner      CPU ms  cand. steps  end / theirs  lower  time to theirs  within 1/10")
+        for row in rows:
+            print(
+                f"{row['planner']:10s} {row['milliseconds']:8.1f} {row['candidate_steps']:12.0f} "
+                f"{row['energy_of_theirs']:13.4f} {row['lower']:6d} {row['time_to_theirs']:15.3f} "
+                f"{row['within_a_tenth']:8d} / {row['problems']}"
+            )
+    results["batch_ms"] = batch_of_problems(model, make(min(16, options.problems), 2))
+    print(
+        "\na problem, planned together / alone (CPU ms): {together:.1f} / {alone:.1f}".format(
+            **results["batch_ms"]
+        )
+    )
+    Search.now = time.perf_counter
+    results["deadline"] = deadlines(model, make(1, 4)[0])
+    print(
+        "deadline {deadline_ms:.0f} ms: median {median:.2f}, p99 {p99:.2f} of it (wall)".format(
+            **results["deadline"]
+        )
+    )
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def chosen_model(
+    path: str | None, *, random: bool
+) -> tuple[Imagines, str, Callable[[int, int], list[Problem]]]:
+    """The model, what it is, and what makes problems for it."""
+    from world_model.checkpoint import SHIPPED, load_model
+
+    shipped = sorted(p.parent for p in SHIPPED.glob("*/config.json"))
+    if path is None and shipped and not random:
+        path = str(shipped[0])
+    if path is None or random:
+        untrained = random_model()
+        return untrained, "random dynamics", lambda count, horizon: random_problems(untrained, count, horizon)
+    model = load_model(path).eval().requires_grad_(False)
+    return model, f"model {Path(path).name}", lambda count, horizon: simulated_problems(model, count, horizon)
+
+
+if __name__ == "__main__":
+    main()
