@@ -36,6 +36,8 @@ class Config:
     """A shipped model's name, or a folder."""
     workers: int = 2
     """Processes.  Planning times are honest with 1."""
+    films: bool = True
+    """Film the first failure of each kind."""
     planner: dict[str, Any] = field(default_factory=dict)
     """How Mode 2 searches."""
     cost: CostSettings = field(default_factory=CostSettings)
@@ -55,6 +57,7 @@ RESUMES = True
 def run(config: Config, run: Run) -> int:
     from agent.build import AgentSettings, planner_from
     from agent.evaluate import EvaluateSettings, as_text, comparisons, evaluate, table
+    from agent.evaluate_report import write_evaluation
     from agent.trials import Trial
 
     settings = EvaluateSettings(
@@ -82,4 +85,5 @@ def run(config: Config, run: Run) -> int:
             f"{test['only_other']} of {test['episodes']}; McNemar p = {test['p']:.3g}"
         )
     run.results |= {"rows": rows, "comparisons": tests}
+    run.say(f"report   {write_evaluation(trials, rows, tests, settings, run.dir, films=config.films)}")
     return 0
