@@ -5,51 +5,44 @@ Some shapes, colours and camera angles are reserved for evaluation: `split="trai
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .arm import ArmError
+from .objects import (
+    COLOURS,
+    HELD_OUT_COLOURS,
+    HELD_OUT_SHAPES,
+    REACH_RADIUS_M,
+    SHAPES,
+    ObjectSpec,
+    Primitive,
+    SceneError,
+    check_object,
+    primitives_of,
+    within,
+)
 
-COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.82, 0.13, 0.12),
-    "green": (0.13, 0.60, 0.22),
-    "blue": (0.12, 0.28, 0.80),
-    "yellow": (0.90, 0.76, 0.10),
-    "orange": (0.93, 0.45, 0.08),
-    "purple": (0.48, 0.18, 0.62),
-    "cyan": (0.10, 0.68, 0.74),
-    "pink": (0.92, 0.42, 0.62),
-}
-HELD_OUT_COLOURS = ("cyan", "pink")
-# shape -> (least, greatest) of its size numbers in metres: half width, half height
-SHAPES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
-    "cube": ((0.018, 0.018), (0.024, 0.024)),
-    "cylinder": ((0.018, 0.020), (0.024, 0.030)),
-    "hexagon": ((0.019, 0.018), (0.024, 0.026)),
-    "cup": ((0.026, 0.028), (0.030, 0.036)),
-    "bowl": ((0.030, 0.018), (0.034, 0.022)),
-}
-HELD_OUT_SHAPES = ("hexagon", "cup", "bowl")
-REACH_RADIUS_M = (0.28, 0.80)  # from the base, for objects on the table
+__all__ = [
+    "COLOURS",
+    "HELD_OUT_COLOURS",
+    "HELD_OUT_SHAPES",
+    "SHAPES",
+    "CameraSpec",
+    "ObjectSpec",
+    "Primitive",
+    "Scene",
+    "SceneConfig",
+    "SceneError",
+    "check_scene",
+    "draw_scene",
+    "primitives_of",
+]
 
-
-class SceneError(ArmError):
-    """A scene that cannot be: the message says which object and why."""
-
-
-@dataclass(kw_only=True, slots=True)
-class ObjectSpec:
-    """One thing on the table."""
-
-    name: str
-    shape: str
-    half_width_m: float
-    half_height_m: float
-    colour: tuple[float, float, float]
-    mass_kg: float
-    position: tuple[float, float, float]  # of its centre
-    yaw_rad: float = 0.0
+HELD_OUT_CAMERA_DEG = (1.0, 4.0)  # a ring of camera angles that training never draws from
+TABLES = ("plain", "checker", "stripes", "speckle")
+HELD_OUT_TABLES = ("stripes",)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,6 +68,7 @@ class Scene:
     start_closedness: float
     target_xy: tuple[float, float]  # where a task wants the first object
     table_colour: tuple[float, float, float] = (0.58, 0.50, 0.42)
+    table: str = "plain"
     light_direction: tuple[float, float, float] = (-0.3, 0.2, -1.0)
     light_diffuse: float = 0.6
     light_ambient: float = 0.45
@@ -124,9 +118,9 @@ class SceneConfig:
     least_move_m: float = 0.08
     """Least distance from the object to its target."""
     camera_jitter_deg: float = 1.0
-    """Greatest turn of an exterior camera about its look-at point."""
-    held_out_camera_jitter_deg: float = 4.0
-    """The same in the held-out split; it begins where the training split ends."""
+    """Greatest turn of an exterior camera about its look-at point; 1 to 4 degrees are held out."""
+    tables: list[str] = field(default_factory=lambda: ["plain"])
+    """Surfaces of the table: plain, checker, speckle; stripes are held out."""
     light_jitter: float = 0.15
     """Relative change of brightness."""
     table_jitter: float = 0.05
@@ -138,7 +132,9 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
     if split not in ("train", "held_out"):
         raise SceneError(f"no split {split!r}; there are 'train' and 'held_out'")
     rng = np.random.default_rng([seed, 0 if split == "train" else 1])
-    shapes, colours = _palette(config, split)
+    shapes = _allowed("shape", config.shapes, SHAPES, HELD_OUT_SHAPES, split)
+    colours = _allowed("colour", config.colours, COLOURS, HELD_OUT_COLOURS, split)
+    tables = _allowed("table", config.tables, TABLES, HELD_OUT_TABLES, split)
     count = 1 + int(rng.integers(config.distractors[0], config.distractors[1] + 1))
     objects: list[ObjectSpec] = []
     for index in range(count):
@@ -165,47 +161,49 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
         light_diffuse=0.6 * float(bright),
         light_ambient=0.45 * float(bright),
     )
+    if len(config.tables) > 1 or config.tables != ["plain"]:
+        # A generator of its own: scenes with plain tables stay what they were.
+        scene.table = tables[np.random.default_rng([seed, 2]).integers(len(tables))]
     check_scene(scene)
     return scene
 
 
 def check_scene(scene: Scene) -> None:
     """Refuse what cannot be: names the object and the reason."""
+    if not scene.objects:
+        raise SceneError("a scene needs at least one object; the first one is what tasks are about")
+    if scene.table not in TABLES:
+        raise SceneError(f"no table {scene.table!r}; there are {', '.join(TABLES)}")
     for index, item in enumerate(scene.objects):
-        if item.shape not in SHAPES:
-            raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
-        x, y, z = item.position
-        reach = float(np.hypot(x, y))
-        if not REACH_RADIUS_M[0] <= reach <= REACH_RADIUS_M[1]:
-            raise SceneError(
-                f"object {item.name!r} at ({x:.2f}, {y:.2f}) is {reach:.2f} m from the base; the arm reaches "
-                f"{REACH_RADIUS_M[0]} to {REACH_RADIUS_M[1]} m on the table"
-            )
-        if z < item.half_height_m - 1e-3:
-            raise SceneError(
-                f"object {item.name!r} at z = {z:.3f} m is in the table; its centre must be at {item.half_height_m:.3f} or above"
-            )
+        check_object(item)
         for other in scene.objects[:index]:
-            gap = float(np.hypot(x - other.position[0], y - other.position[1]))
-            if gap < item.half_width_m + other.half_width_m:
+            if other.name == item.name:
+                raise SceneError(f"two objects are called {item.name!r}; give each a name of its own")
+            gap = float(np.hypot(*np.subtract(item.position[:2], other.position[:2])))
+            above = abs(item.position[2] - other.position[2])
+            beside = gap >= item.half_width_m + other.half_width_m
+            if not beside and above < item.half_height_m + other.half_height_m - 1e-3:
                 raise SceneError(
-                    f"object {item.name!r} is inside {other.name!r}: their centres are {gap:.3f} m apart"
+                    f"object {item.name!r} is inside {other.name!r}: their centres are {gap:.3f} m apart and "
+                    f"need {item.half_width_m + other.half_width_m:.3f}"
                 )
+    x, y = scene.target_xy
+    if not REACH_RADIUS_M[0] <= float(np.hypot(x, y)) <= REACH_RADIUS_M[1]:
+        raise SceneError(f"the target ({x:.2f}, {y:.2f}) is out of reach: {within()}")
 
 
-def _palette(config: SceneConfig, split: str) -> tuple[list[str], list[str]]:
-    if split == "held_out":
-        return list(HELD_OUT_SHAPES), list(HELD_OUT_COLOURS)
-    for kind, names, known, reserved in (
-        ("shape", config.shapes, SHAPES, HELD_OUT_SHAPES),
-        ("colour", config.colours, COLOURS, HELD_OUT_COLOURS),
-    ):
-        for name in names:
-            if name not in known:
-                raise SceneError(f"no {kind} {name!r}; there are {sorted(known)}")
-            if name in reserved:
-                raise SceneError(f"{kind} {name!r} is reserved for evaluation (split held_out); take another")
-    return list(config.shapes), list(config.colours)
+def _allowed(
+    kind: str, names: list[str], known: Iterable[str], reserved: tuple[str, ...], split: str
+) -> list[str]:
+    """Names that a split may draw; the held-out one draws the reserved ones, or those among them that are asked for."""
+    for name in names:
+        if name not in known:
+            raise SceneError(f"no {kind} {name!r}; there are {sorted(known)}")
+        if name in reserved and split == "train":
+            raise SceneError(f"{kind} {name!r} is reserved for evaluation (split held_out); take another")
+    if split == "train":
+        return list(names)
+    return [name for name in names if name in reserved] or list(reserved)
 
 
 def _draw_object(
@@ -225,6 +223,11 @@ def _draw_object(
         x, y = float(rng.uniform(*config.object_x_m)), float(rng.uniform(*config.object_y_m))
         if all(np.hypot(x - o.position[0], y - o.position[1]) > 0.09 for o in others):
             break
+    else:
+        raise SceneError(
+            f"no room for {name!r} beside {len(others)} other objects, 9 cm apart, within x {config.object_x_m}, "
+            f"y {config.object_y_m}; widen the ranges or take fewer distractors"
+        )
     return ObjectSpec(
         name=name,
         shape=shape,
@@ -254,16 +257,28 @@ def _draw_target(
     )
 
 
+def _camera_turn_deg(config: SceneConfig, rng: np.random.Generator, split: str) -> float:
+    low, high = HELD_OUT_CAMERA_DEG
+    if split == "held_out":
+        return rng.uniform(low, high)
+    if config.camera_jitter_deg <= low:
+        return rng.uniform(0, config.camera_jitter_deg)
+    if config.camera_jitter_deg <= high:
+        raise SceneError(
+            f"camera_jitter_deg {config.camera_jitter_deg}: turns of {low} to {high} degrees are reserved for "
+            f"evaluation; take at most {low}, or more than {high} (the ring between is then left out)"
+        )
+    size = rng.uniform(0, config.camera_jitter_deg - (high - low))
+    return size if size <= low else size + (high - low)
+
+
 def _draw_cameras(config: SceneConfig, rng: np.random.Generator, split: str) -> list[CameraSpec]:
     cameras = []
     for camera in CAMERAS.values():
         if camera.on_hand:
             cameras.append(camera)
             continue
-        if split == "train":
-            size = rng.uniform(0, config.camera_jitter_deg)
-        else:
-            size = rng.uniform(config.camera_jitter_deg, config.held_out_camera_jitter_deg)
+        size = _camera_turn_deg(config, rng, split)
         angle, around = np.deg2rad(size), rng.uniform(0, 2 * np.pi)
         offset = np.array(camera.position) - np.array(camera.look_at)
         azimuth, tilt = angle * np.cos(around), angle * np.sin(around)
@@ -286,43 +301,3 @@ def _draw_cameras(config: SceneConfig, rng: np.random.Generator, split: str) -> 
 
 def _triple(array: np.ndarray) -> tuple[float, float, float]:
     return (float(array[0]), float(array[1]), float(array[2]))
-
-
-@dataclass(kw_only=True, slots=True)
-class Primitive:
-    """A convex piece of an object, in the object's frame; both engines build these."""
-
-    kind: str  # box | cylinder
-    size: tuple[float, float, float]  # half extents; for a cylinder: radius, radius, half height
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    yaw_rad: float = 0.0
-
-
-def primitives_of(item: ObjectSpec) -> list[Primitive]:
-    """The convex pieces of an object."""
-    w, h = item.half_width_m, item.half_height_m
-    if item.shape == "cube":
-        return [Primitive(kind="box", size=(w, w, h))]
-    if item.shape == "cylinder":
-        return [Primitive(kind="cylinder", size=(w, w, h))]
-    if item.shape == "hexagon":  # three boxes, each giving two of the six faces
-        side = w / np.sqrt(3)
-        return [
-            Primitive(kind="box", size=(w, float(side), h), yaw_rad=float(k * np.pi / 3)) for k in range(3)
-        ]
-    if item.shape in ("cup", "bowl"):  # a floor and a ring of staves
-        wall, floor, staves = 0.003, 0.003, 10
-        pieces = [Primitive(kind="cylinder", size=(w - wall, w - wall, floor), position=(0, 0, floor - h))]
-        for k in range(staves):
-            angle = 2 * np.pi * k / staves
-            radius = w - wall
-            pieces.append(
-                Primitive(
-                    kind="box",
-                    size=(wall, float(radius * np.tan(np.pi / staves) + wall), h),
-                    position=(float(radius * np.cos(angle)), float(radius * np.sin(angle)), 0.0),
-                    yaw_rad=float(angle),
-                )
-            )
-        return pieces
-    raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
