@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from agent.learn_health import health_hook
 from agent.surprise import scale_from
 from data.cache import FrameCache, build_cache
 from data.clips import ClipDataset, ClipLoader
@@ -24,14 +24,13 @@ from planners.costs.goal import GoalDistance, latent_scale
 from planners.costs.total import Term, TotalCost
 from world_model.checkpoint import describe, load_model, save_head, save_model
 from world_model.dense import DenseModel
-from world_model.health import on_health
 from world_model.meta import load_vjepa2
 from world_model.predictors.tokens import TokenPredictor
 from world_model.train import state
 from world_model.train.distributed import Group
 from world_model.train.heads import HeadSettings, train_head
 from world_model.train.latents import LatentClips, Latents, encode_once
-from world_model.train.loop import Health, Loader, TrainResult, train
+from world_model.train.loop import Loader, TrainResult, train
 from world_model.train.recipes import Sizes, make_recipe
 from world_model.train.score import ActionScore, action_score, choose_moments, one_step_errors
 
@@ -124,27 +123,6 @@ def open_sources(
     return found
 
 
-def held_out(source: Source, *, length: int, validation: float, count: int = 32) -> dict[str, Tensor]:
-    """Clips of held-out episodes, for the health figures; where simulated, with the objects' true poses."""
-    clips = ClipDataset(source.cache, length=length, split="validation", validation=validation)
-    chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
-    batch = clips.batch(chosen)
-    return {name: batch[name] for name in ("frames", "poses", "actions")}
-
-
-def health_hook(source: Source, *, length: int, validation: float, context: int = 3) -> Health:
-    """Health figures on held-out clips; `score`, which the best checkpoint follows, is the last step's copy ratio."""
-    clips = held_out(source, length=max(length, context + 3), validation=validation)
-    hook = on_health(clips, context=context)
-
-    def measured(model: nn.Module, step: int) -> tuple[dict[str, float], list[str]]:
-        figures, warnings = hook(model, step)
-        ratios = [value for name, value in sorted(figures.items()) if name.startswith("copy_ratio")]
-        return {**figures, "score": ratios[-1]}, warnings
-
-    return measured
-
-
 def clips_for(
     recipe_name: str,
     sources: list[Source],
@@ -214,7 +192,8 @@ def learn_world(
     if health and loop.get("parallel") == "fsdp2":
         say("health figures are off under fsdp2: no process holds the whole model")
     elif health and recipe_name not in ("vjepa", "ijepa"):
-        hook = health_hook(sources[0], length=clip_frames, validation=validation)
+        pictures = out.parent / "pictures" if group.main else None
+        hook = health_hook(sources[0].cache, length=clip_frames, validation=validation, pictures=pictures)
     result = train(
         recipe,
         loader,
@@ -266,7 +245,7 @@ def finish(
     kind, config = start.described(world, conventions)
     path, dtype = out / "model", torch.float16 if half else None
     source = sources[0]
-    figures: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     normalisation: dict[str, Any] = {}
     held: Latents | None = None
     if getattr(world, "predictor", None) is not None:
@@ -277,8 +256,8 @@ def finish(
         scale = scale_from(latent_error.numpy(), position_error.numpy())
         some = torch.randperm(len(held.latents), generator=torch.Generator().manual_seed(seed))[:1000]
         normalisation = {"surprise": asdict(scale), "latent_scale": latent_scale(held.latents[some].float())}
-        figures["score"] = score_world(world, judges)
-        say(f"held out {figures['score']}")
+        measures["score"] = score_world(world, judges)
+        say(f"held out {measures['score']}")
     save_model(
         path, world, kind=kind, config=config, conventions=conventions, normalisation=normalisation, card=card, dtype=dtype
     )  # fmt: skip
@@ -290,9 +269,9 @@ def finish(
             settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), say=say,
         )  # fmt: skip
         save_head(path, name, head, config=sizes, dtype=dtype)
-        figures[name] = measured
+        measures[name] = measured
         say(f"{name:8} " + "  ".join(f"{k} {v:.4g}" for k, v in measured.items()))
-    return figures
+    return measures
 
 
 def score_world(
