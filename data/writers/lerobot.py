@@ -170,9 +170,10 @@ class LeRobotWriter:
         if episode.joints is not None:
             columns["observation.state.joint_position"] = episode.joints
         if episode.commanded is not None:
-            columns["action"] = episode.commanded
-            columns["action.cartesian_position"] = episode.commanded[:, :6]
             columns["action.gripper_position"] = episode.commanded[:, 6]
+            if np.isfinite(episode.commanded).all():  # some logs know the gripper's command alone
+                columns["action"] = episode.commanded
+                columns["action.cartesian_position"] = episode.commanded[:, :6]
         columns = {name: np.asarray(values, np.float32) for name, values in columns.items()}
         # LeRobot wants timestamps of even spacing; this is when the rows really were.
         columns["observation.time_s"] = np.asarray(episode.time_s, np.float64)
