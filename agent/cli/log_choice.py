@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from agent.cli.runs import Run
-from data.formats.fields import LogOptions
+from data.options import LogOptions
 from data.report import Report
 from data.source import Log, open_log
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cli.runs import Run
-from data.formats.fields import LogOptions
+from data.options import LogOptions
 
 
 @dataclass(kw_only=True)
