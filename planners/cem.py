@@ -92,13 +92,15 @@ def explore(
     seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
     for round_ in range(iterations):
         count = max(min(candidates, 2 * elites), round(candidates * fewer**round_))
+        guessed = guesses if seen else 0
+        count -= guessed
         actions, plans = belief.sample(search, count, None if noise is None else noise(count))
-        if guesses and seen:
+        if guessed:
             actions, plans = _with_guesses(search, belief, actions, plans, seen, guesses)
         energies = search.evaluate(actions)
         if energies is None:
             break
-        seen.append((belief.space.take(actions), energies, plans))
+        seen = [*seen[-2:], (belief.space.take(actions), energies, plans)]
         pool = energies
         if keep and best is not None and scores is not None:
             actions, pool = torch.cat([best[:, :keep], actions], 1), torch.cat([scores[:, :keep], pool], 1)

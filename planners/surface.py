@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 SHARES = (1.0, 0.5, 1.5, 0.25)  # of the way from the best point to the surface's lowest
+FULL = 12  # dimensions with products of their own; beyond, the solve costs more than it saves: squares alone
 REACH = 3.0  # how far beyond the points the surface is believed, in their deviations
 
 
@@ -34,7 +35,9 @@ def _lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Ten
         return points[:1].expand(min(count, len(SHARES)), -1)
     points, energies = points[usable], energies[usable]
     n, d = points.shape
-    features = 1 + d + d * (d + 1) // 2
+    both = torch.arange(d, device=points.device)
+    rows, columns = torch.triu_indices(d, d, device=points.device) if d <= FULL else (both, both)
+    features = 1 + d + len(rows)
     order = energies.argsort()[: 3 * features]  # far and bad points bend the surface
     points, energies = points[order], energies[order]
     best = points[0]
@@ -45,7 +48,6 @@ def _lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Ten
     offset = points - best
     size = ((weights[:, None] * offset.square()).sum(0) / weights.sum()).sqrt().clamp(min=1e-9)
     u = offset / size
-    rows, columns = torch.triu_indices(d, d, device=u.device)
     design = torch.cat([torch.ones_like(u[:, :1]), u, u[:, rows] * u[:, columns]], 1)  # [n, F]
     gram = design.T @ (weights[:, None] * design)
     ridge = (1e-7 if n >= features else 1e-3) * gram.diagonal().mean()
