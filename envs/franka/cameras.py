@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data.images import fit_frames
 from data.types import Camera
 
 from ..arm import ArmError
@@ -36,7 +37,8 @@ class FrameSource(Protocol):
 class WatchedCamera:
     """Keeps the newest frame of a source, read by a thread of its own; refuses frames that are wrong.
 
-    Wrong is: late, of another size than declared, black, or the same to the last bit for `frozen_s` (a sensor's
+    `info` describes what `latest` gives; `raw_shape` (height, width) what the source must give, where `prepare` crops
+    and scales.  Wrong is: late, of another size than declared, black, or the same to the last bit for `frozen_s` (a sensor's
     noise never repeats; None for sources that may stand still).
     """
 
@@ -47,8 +49,10 @@ class WatchedCamera:
         *,
         frozen_s: float | None = 0.5,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+        raw_shape: tuple[int, int] | None = None,
     ) -> None:
         self.info = info
+        self._raw_shape = (*(raw_shape or (info.height, info.width)), 3)
         self._source, self._frozen_s, self._prepare = source, frozen_s, prepare
         self._changed = threading.Condition()
         self._newest: tuple[np.ndarray, float] | None = None
@@ -117,7 +121,7 @@ class WatchedCamera:
             before = frame
 
     def _judge(self, frame: np.ndarray, before: np.ndarray | None, taken_s: float) -> str:
-        wanted = (self.info.height, self.info.width, 3)
+        wanted = self._raw_shape
         if frame.shape != wanted or frame.dtype != np.uint8:
             return f"wrong size: {frame.dtype} {frame.shape} came, uint8 {wanted} was declared"
         sample = frame[::7, ::7]
@@ -260,9 +264,13 @@ def open_camera(
     height: int = 720,
     rate_hz: float = 30.0,
     moving: bool = False,
-    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    size: int | None = None,
+    crop: str = "square",
 ) -> WatchedCamera:
-    """Open v4l:DEVICE, realsense:SERIAL, zed:SERIAL or video:PATH and watch it."""
+    """Open v4l:DEVICE, realsense:SERIAL, zed:SERIAL or video:PATH and watch it.
+
+    `size`: crop and scale every frame to the model's square of so many pixels.
+    """
     kind, _, where = address.partition(":")
     makers: dict[str, Callable[[], FrameSource]] = {
         "v4l": lambda: OpenCvSource(where or "0", width, height, rate_hz),
@@ -275,5 +283,10 @@ def open_camera(
     source = makers[kind]()
     if isinstance(source, VideoSource):
         width, height = source.width, source.height
-    info = Camera(name=name, width=width, height=height, moving=moving)
-    return WatchedCamera(source, info, prepare=prepare, frozen_s=None if kind == "video" else 0.5)
+    info = Camera(name=name, width=size or width, height=size or height, moving=moving)
+
+    def prepare(frame: np.ndarray) -> np.ndarray:
+        return frame if size is None else np.asarray(fit_frames(frame[None], size=size, crop=crop))[0]
+
+    frozen_s = None if kind == "video" else 0.5
+    return WatchedCamera(source, info, prepare=prepare, frozen_s=frozen_s, raw_shape=(height, width))

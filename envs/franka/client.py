@@ -23,6 +23,8 @@ class Settings:
     """Longest silence of the agent before the arm holds."""
     translational_stiffness: float = 800.0
     rotational_stiffness: float = 40.0
+    damping_ratio: float = 1.5
+    """Of the critical damping of 1 kg, which is what both libraries call critical; the arm weighs more at its hand."""
     max_torque_nm: float = 25.0
     """Contact threshold of each joint, above which the robot stops by itself."""
     max_force_n: float = 30.0

@@ -26,7 +26,7 @@ from .trajectory import shortest_duration
 FIRST_SPEED = 0.1  # of the speeds below, until the operator asks for more
 MAX_SPEED_M_S, MAX_TURN_RAD_S = 0.5, 1.0
 SETTLED_SHARE = 0.8  # of a model step is motion; the rest lets the impedance settle
-ARRIVED_M = 0.003
+ARRIVED_M, RESTING_M_S = 0.003, 0.03
 START_POSE = np.array([0.45, 0.0, 0.30, np.pi, 0.0, 0.0, 0.0])
 # Where Panda and FR3 both can go.
 _FR3_LOW = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])
@@ -247,11 +247,15 @@ class FrankaDriver:
 
     def _await_rest(self, goal: np.ndarray, due: float) -> None:
         """The path has ended; give a soft controller up to one more step to bring the arm there."""
+        before, place = 0.0, goal[:3, 3]
         while time.monotonic() < due + self.period_s:
             reading = self._reading()
-            away = self._frame(reading)[:3, 3] - goal[:3, 3]
-            if reading.time_s >= due - 0.05 and np.linalg.norm(away) < ARRIVED_M:
-                break
+            if reading.time_s > before:
+                last, place = place, self._frame(reading)[:3, 3]
+                still = np.linalg.norm(place - last) < RESTING_M_S * (reading.time_s - before)
+                before = reading.time_s
+                if still and np.linalg.norm(place - goal[:3, 3]) < ARRIVED_M:
+                    break
             self._link.wait(0.02)
         time.sleep(max(0.0, due - time.monotonic()))
 

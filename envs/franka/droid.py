@@ -7,6 +7,7 @@ range a step.  The server's controller does the rest, and holds when nothing com
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,14 @@ class DroidClient:
 
         self._settings = settings
         self._grip: float | None = None
+        # gevent, beneath zerorpc, bears one thread only: every call is made by this one.  Nobody would answer a
+        # heartbeat between calls, so that there is none; a call that takes longer than the timeout is an error.
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        address = f"tcp://{settings.host}:{settings.extra.get('port', PORT)}"
         try:
-            self._server = zerorpc.Client(timeout=_TIMEOUT_S, heartbeat=_TIMEOUT_S)
-            self._server.connect(f"tcp://{settings.host}:{settings.extra.get('port', PORT)}")
+            self._server = self._thread.submit(
+                zerorpc.Client, address, timeout=_TIMEOUT_S, heartbeat=None
+            ).result()
             self._reading = self._ask()
         except Exception as error:
             raise ClientError(f"no DROID server at {settings.host}: {error}") from error
@@ -68,21 +74,24 @@ class DroidClient:
         raise ClientError("DROID's server recovers on its own computer: restart its control process there")
 
     def close(self) -> None:
-        self._server.close()
+        self._thread.submit(self._server.close)
+        self._thread.shutdown(wait=False)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        return self._thread.submit(getattr(self._server, name), *arguments).result()
 
     def _send(self, velocity: np.ndarray) -> None:
         # Every command carries the gripper, too: by position, since a speed of zero would end its squeeze.
         grip = self._reading.closedness if self._grip is None else self._grip
         try:
-            self._server.update_command(
-                [*velocity.tolist(), float(grip)], "cartesian_velocity", "position", False
-            )
+            command = [*velocity.tolist(), float(grip)]
+            self._call("update_command", command, "cartesian_velocity", "position", False)
         except Exception as error:
             raise ClientError(f"the DROID server did not take a command: {error}") from error
 
     def _ask(self) -> Reading:
         try:
-            state: Any = self._server.get_robot_state()
+            state: Any = self._call("get_robot_state")
         except Exception as error:
             raise ClientError(f"the DROID server did not answer: {error}") from error
         state = state[0] if isinstance(state, (list, tuple)) else state

@@ -56,17 +56,21 @@ class FrankyClient:
 
     def control(self, follow: Follow) -> None:
         settings, franky = self._settings, self._franky
-        tracker: Any = None
+        stiffness = [settings.translational_stiffness] * 3 + [settings.rotational_stiffness] * 3
         try:
-            tracker = franky.CartesianImpedanceTracker(
+            tracker: Any = franky.CartesianImpedanceTracker(
                 self._robot,
                 translational_stiffness=settings.translational_stiffness,
                 rotational_stiffness=settings.rotational_stiffness,
+                damping=2 * settings.damping_ratio * np.sqrt(stiffness),
                 period=_TICK_S,
             )
             follow.begin(np.asarray(self._robot.state.O_T_EE.matrix))
-            while dt := tracker.tick():
-                frame = follow.next(dt)
+            before = self._robot.state.time.to_sec()
+            while tracker.tick():
+                # The robot's clock, not the wall's: when its states stop coming, the targets stop, too.
+                now = self._robot.state.time.to_sec()
+                frame, before = follow.next(now - before), now
                 if frame is None:
                     tracker.stop()
                     return
@@ -98,8 +102,14 @@ class FrankyClient:
             return f"refused: {error}"
 
     def recover(self) -> None:
-        if not self._robot.recover_from_errors():
-            raise ClientError("the robot did not recover; look at its lights and at Desk")
+        self._robot.recover_from_errors()
+        deadline = time.monotonic() + 1.0  # the states that wait in the socket are from before
+        while errors := self.read().errors:
+            if time.monotonic() > deadline:
+                raise ClientError(
+                    f"the robot did not recover from {', '.join(errors)}; look at its lights and at Desk"
+                )
+            time.sleep(0.02)
 
     def close(self) -> None:
         self._gripper = None

@@ -98,21 +98,23 @@ class PandaClient:
     def _impedance(self, follow: Follow) -> None:
         assert self._panda is not None
         move, turn = self._settings.translational_stiffness, self._settings.rotational_stiffness
-        lead_s = 2.0 / np.sqrt([move] * 3 + [turn] * 3)  # critically damped
-        controller = self._controllers.CartesianImpedance(impedance=np.diag([move] * 3 + [turn] * 3))
+        stiffness, ratio = np.array([move] * 3 + [turn] * 3), self._settings.damping_ratio
+        lead_s = 2.0 * ratio / np.sqrt(stiffness)  # damping over stiffness
+        controller = self._controllers.CartesianImpedance(impedance=np.diag(stiffness), damping_ratio=ratio)
         start = np.asarray(self._panda.get_pose())
         follow.begin(start)
         with self._access:
             self._panda.start_controller(controller)
             self._in_control = True
-        last = due = time.perf_counter()
+        due, before = time.perf_counter(), self._state.time.to_sec()
         while True:
             due = max(due + _TICK_S, time.perf_counter() - _TICK_S)
             time.sleep(max(0.0, due - time.perf_counter()))
-            now = time.perf_counter()
-            frame, last = follow.next(now - last), now
             self._panda.raise_error()
             self._refresh()
+            # The robot's clock, not the wall's: when its states stop coming, the targets stop, too.
+            now = self._state.time.to_sec()
+            frame, before = follow.next(max(0.0, now - before)), now
             if frame is None:
                 with self._access:
                     self._panda.stop_controller()

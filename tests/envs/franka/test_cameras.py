@@ -53,9 +53,10 @@ def test_a_recording_stands_in_at_its_own_rate(tmp_path: Path) -> None:
     means = [source.read()[0].mean() for _ in range(7)]
     assert time.monotonic() - begun > 0.8 * 6 / 25
     np.testing.assert_allclose(means, [80, 120, 160, 80, 120, 160, 80], atol=6)
-    camera = open_camera(f"video:{path}", name="wrist", prepare=lambda frame: frame[:, :48])
+    camera = open_camera(f"video:{path}", name="wrist", size=32)
     frame, _ = camera.latest(2.0)
-    assert frame.shape == (48, 48, 3)
+    assert frame.shape == (32, 32, 3)
+    assert (camera.info.height, camera.info.width) == (32, 32)
     camera.close()
     source.close()
 
