@@ -22,6 +22,7 @@ VERSION = 1
 NAME = ".forearm-index"
 ALL = "*"  # stands for all episodes of a log whose list is damaged
 _LIST_S = 120.0
+_TOGETHER = 64  # episodes asked for at once
 
 
 @dataclass(kw_only=True, slots=True)
@@ -136,23 +137,20 @@ class Index:
             keys = dict.fromkeys(reader.list())
             if folders is not None:
                 self.folders = folders.known
-        for done, (key, entry) in enumerate(keys.items()):
-            stamp = 0 if key == ALL else reader.stamp(key)
-            before = known.get(key)
-            if before is not None and before.stamp == stamp:
-                entry = before
-            else:
-                if entry is None:
-                    try:
-                        entry = ask("entry", key, file=reader.path / key)
-                    except Damaged as damage:
-                        entry = Entry(key=key, uuid=key, findings=[damage.finding])
-                entry.stamp = stamp
-                self.changed = True
-            self.entries[key] = entry
+        stamps = {key: 0 if key == ALL else reader.stamp(key) for key in keys}
+        fresh = [key for key in keys if key not in known or known[key].stamp != stamps[key]]
+        new: dict[str, Entry] = {}
+        if reader.central:
+            new = {key: entry for key in fresh if (entry := keys[key]) is not None}
+        for start in range(0, len(fresh) if not reader.central else 0, _TOGETHER):
+            some = fresh[start : start + _TOGETHER]
+            new |= _ask_for(some, ask, reader.path)
             if progress is not None:
-                progress(done + 1, len(keys))
-        self.changed |= len(known) != len(self.entries)
+                progress(start + len(some), len(fresh))
+        for key in keys:
+            self.entries[key] = new.get(key) or known[key]
+            self.entries[key].stamp = stamps[key]
+        self.changed |= bool(fresh) or len(known) != len(self.entries)
 
     def save(self) -> None:
         """Write the index if it changed; whole or not at all, so that two processes may do it at once."""
@@ -172,6 +170,20 @@ class Index:
             self.changed = False
         except OSError as error:  # a full or read-only disk costs time at the next start, nothing else
             log.warning("%s: index not kept (%s)", self.file, error)
+
+
+def _ask_for(keys: list[str], ask: Callable[..., Any], root: Path) -> dict[str, Entry]:
+    """Entries of some episodes, in one question; one by one where one of them took the child with it."""
+    try:
+        found = ask("entry", keys, file=root)
+    except Damaged as damage:
+        if len(keys) > 1:
+            return {k: e for key in keys for k, e in _ask_for([key], ask, root / key).items()}
+        found = [damage.finding]
+    return {
+        key: Entry(key=key, uuid=key, findings=[entry]) if isinstance(entry, Finding) else entry
+        for key, entry in zip(keys, found, strict=True)
+    }
 
 
 def _places(root: Path, options_digest: str) -> list[Path]:

@@ -24,6 +24,7 @@ from data.checks import Damaged
 
 LIMIT_S = 5.0
 _START_S = 120.0  # importing takes seconds on a busy machine
+_PATIENCE = 12  # times the limit, if little of it was spent working
 _IDLE_S = 60.0  # a child that is asked nothing for so long goes away
 _MEMORY_BYTES = 16 << 30  # address space: a damaged header may ask for terabytes
 _HEAD = struct.Struct("<Q")
@@ -49,7 +50,8 @@ class Sandbox:
             answers = _descriptor(child.stdout)
             _send(_descriptor(child.stdin), question)
             try:
-                kind, answer = _receive(answers, limit_s, stop=self._status)
+                self._wait(answers, limit_s)
+                kind, answer = _receive(answers, _PATIENCE * limit_s, stop=self._status)
             except TimeoutError:
                 self._bury(answers, kill=True)
                 raise Damaged(
@@ -69,6 +71,29 @@ class Sandbox:
         if kind == "error":
             raise answer
         return answer
+
+    def _wait(self, answers: int, limit_s: float) -> None:
+        """Until there is an answer or a death; TimeoutError after `limit_s` of work, or much longer without any.
+
+        Work is counted in time of the processor: on a busy machine a sound file must not look like one that hangs.
+        """
+        begun, before = time.monotonic(), self._worked_s()
+        while not select.select([answers, self._status], [], [], limit_s / 4)[0]:
+            waited = time.monotonic() - begun
+            worked = self._worked_s()
+            known = before is not None and worked is not None
+            if waited > _PATIENCE * limit_s or (worked - before if known else waited) >= limit_s:  # type: ignore[operator]
+                raise TimeoutError
+
+    def _worked_s(self) -> float | None:
+        """Processor time of the one that answers, where the system tells."""
+        try:
+            pid = self._child.pid if self._child is not None else 0
+            worker = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+            fields = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError, ValueError):
+            return None
 
     def _bury(self, answers: int, *, kill: bool) -> int:
         """After a death: what it died of, and nothing of its last words left in the pipe."""

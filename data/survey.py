@@ -14,7 +14,7 @@ from data.formats import READERS
 from data.formats.demos import hdf5_files
 from data.formats.fields import LogOptions
 from data.formats.hdf5 import Hdf5
-from data.index import IndexedReader
+from data.index import Entry, IndexedReader
 from data.poses import pose_difference, poses_from
 from data.types import Episode
 
@@ -80,7 +80,7 @@ def answer(question: str, path: str, format_name: str = "", options: str = "", *
             reader = _reader(path, format_name, options)
             return [reader.entry(key) for key in reader.list()]
         if question == "entry":
-            return reader.entry(rest[0])
+            return [_entry(reader, key) for key in rest[0]]
         if question == "examine":
             return examine(reader, rest[0], thorough=rest[1])
     except Damaged:
@@ -88,6 +88,15 @@ def answer(question: str, path: str, format_name: str = "", options: str = "", *
     except Exception as error:  # as in open_checked
         raise _unreadable(Path(path), str(rest[0]) if rest else "", error) from error
     raise ValueError(f"question {question!r} is not known")
+
+
+def _entry(reader: IndexedReader, key: str) -> Entry | Finding:
+    try:
+        return reader.entry(key)
+    except Damaged as damage:
+        return damage.finding
+    except Exception as error:  # as in open_checked
+        return _unreadable(reader.path, key, error).finding
 
 
 def _recognise(path: Path) -> str | None:

@@ -171,7 +171,7 @@ def _log_plots(recording: rr.RecordingStream, episode: Episode) -> None:
     every = max(1, (len(episode) - 1) // max(1, len(change)))
     for i, axis in enumerate(AXES):
         plot(f"plots/actions/{axis}", change[:, i], every)
-    plot("plots/milliseconds between rows", 1e3 * np.diff(episode.time_s, append=episode.time_s[-1:]))
+    plot("plots/period_ms", 1e3 * np.diff(episode.time_s, append=episode.time_s[-1:]))
 
 
 def _log_notes(recording: rr.RecordingStream, episode: Episode, findings: Sequence[Finding]) -> None:
@@ -196,7 +196,7 @@ def _log_notes(recording: rr.RecordingStream, episode: Episode, findings: Sequen
 
 def _blueprint(cameras: list[str]) -> rrb.Blueprint:
     views = [rrb.Spatial2DView(origin=f"world/cameras/{name}/picture", name=name) for name in cameras]
-    plots = ("position", "rotation", "gripper", "actions", "joints", "milliseconds between rows")
+    plots = ("position", "rotation", "gripper", "actions", "joints", "period_ms")
     return rrb.Blueprint(
         rrb.Horizontal(
             rrb.Vertical(
