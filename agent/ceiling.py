@@ -234,7 +234,9 @@ def true_agent(
     proposer = None
     if noise_m is not None:
         waypoints, _, _ = script(goal.task, world.driver, seed=seed)
-        proposer = NoisyScript(world, ScriptedHand(waypoints), noise_m)
+        # A shaken hand never stands exactly at its waypoint: one that waits for that would hover for ever.
+        loose = [replace(w, tolerance_m=max(w.tolerance_m, 1.25 * noise_m)) for w in waypoints]
+        proposer = NoisyScript(world, ScriptedHand(loose), noise_m)
     planner = planner or ceiling_planner()
     return Agent(
         arm=world.arm,
