@@ -19,11 +19,11 @@ from ..panda import JOINT_HIGH, JOINT_LOW, panda_spec
 from ..poses import pose_from, rotation_from_pose
 from .cameras import WatchedCamera
 from .client import Reading, Settings
+from .config import FIRST_SPEED
 from .link import Link
 from .stop import OperatorStop
 from .trajectory import shortest_duration
 
-FIRST_SPEED = 0.1  # of the speeds below, until the operator asks for more
 MAX_SPEED_M_S, MAX_TURN_RAD_S = 0.5, 1.0
 SETTLED_SHARE = 0.8  # of a model step is motion; the rest lets the impedance settle
 ARRIVED_M, RESTING_M_S = 0.003, 0.03

@@ -1,0 +1,47 @@
+"""What can be chosen about a real Franka.  Light on purpose: help pages read it and start nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+FIRST_SPEED = 0.1  # of full speed, until the operator asks for more
+CLIENT_OF = {"fr3": "franky", "panda": "panda", "droid": "droid"}
+
+
+@dataclass(kw_only=True)
+class FrankaConfig:
+    """A real Franka."""
+
+    host: str = ""
+    """Address of the robot's control, or of DROID's server."""
+    robot: str = "fr3"
+    """fr3, panda (also called FER) or droid."""
+    client: str = ""
+    """franky, pylibfranka, panda or droid; empty: the robot's usual one."""
+    python: str = ""
+    """Python that has the client, where it is not this one."""
+    dry_run: bool = True
+    """Plan, show and log, and send nothing."""
+    confirm: bool = False
+    """With dry_run=false: yes, move the arm."""
+    speed: float = FIRST_SPEED
+    """Share of the full speed (0.5 m/s, 1 rad/s)."""
+    force_n: float = 30.0
+    """Contact force above which the robot stops."""
+    gripper_force_n: float = 20.0
+    """Force of a grasp."""
+    stiffness_n_m: float = 800.0
+    """Of the hand against being pushed aside."""
+    camera_addresses: dict[str, str] = field(default_factory=dict)
+    """Name: v4l:0, realsense:SERIAL, zed:SERIAL or video:PATH."""
+    camera_width_px: int = 1280
+    """Of the cameras' own pictures."""
+    camera_height_px: int = 720
+    """Of the cameras' own pictures."""
+    camera_rate_hz: float = 30.0
+    """Pictures a second."""
+    stop_file: str = "stop"
+    """A file whose appearance stops the arm; empty: none."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """For one client: mode (panda: impedance, pose), port (droid)."""
