@@ -16,7 +16,7 @@ from .mujoco_cameras import Cameras, Portrait
 from .mujoco_world import TIMESTEP_S, build_model
 from .panda import FINGER_OPEN_M, HOME_JOINTS, JOINT_HIGH, JOINT_LOW
 from .poses import pose_from, rotation_from_pose
-from .scenes import Scene, SceneConfig, draw_scene
+from .scenes import Scene, SceneConfig, check_scene, draw_scene
 
 CONTROL_S = 0.008  # one inverse-kinematics step
 MOVE_SHARE = 0.75  # of a model step; the rest lets the servos settle
@@ -60,6 +60,8 @@ class MujocoDriver:
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
         """Draw the scene of `seed` (or take options["scene"]) and put the arm at its start pose."""
         given = (options or {}).get("scene")
+        if given is not None:
+            check_scene(given)
         self._build(given if given is not None else draw_scene(self.scene_config, seed or 0, self.split))
         return self.observe()
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from .panda import panda_spec
 from .scenes import CameraSpec, ObjectSpec, Scene, primitives_of
+from .textures import table_picture
 
 TIMESTEP_S = 0.002  # at 4 ms a carried cube slips
+_DIM = 0.75
 
 
 def build_model(scene: Scene, *, full_meshes: bool = False) -> mujoco.MjModel:
@@ -42,6 +44,18 @@ def _set_physics(spec: mujoco.MjSpec) -> None:
 
 def _set_visuals(spec: mujoco.MjSpec, scene: Scene, full_meshes: bool) -> None:
     spec.geom("table").rgba = (*scene.table_colour, 1.0)
+    picture = table_picture(scene)
+    if picture is not None:
+        height, width = picture.shape[:2]
+        texture = spec.add_texture(
+            name="table", type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height
+        )
+        # Light beyond 1 is cut off before the texture is laid on: a dimmer table under a brighter picture.
+        texture.data = np.minimum(255, picture / _DIM).astype(np.uint8).tobytes()
+        material = spec.add_material(name="table")
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+        spec.geom("table").material = "table"
+        spec.geom("table").rgba = (_DIM, _DIM, _DIM, 1)
     spec.visual.quality.offsamples = 4 if full_meshes else 0
     spec.visual.quality.shadowsize = 2048
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 1280, 960

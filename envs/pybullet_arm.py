@@ -23,7 +23,7 @@ from .panda import FINGER_OPEN_M, HOME_JOINTS, JOINT_HIGH, JOINT_LOW, TOOL_OFFSE
 from .poses import pose_from, rotation_about, rotation_from_pose
 from .pybullet_cameras import Cameras, look
 from .pybullet_world import TIMESTEP_S, World
-from .scenes import Scene, SceneConfig, draw_scene
+from .scenes import Scene, SceneConfig, check_scene, draw_scene
 
 CONTROL_S = 0.008  # one inverse-kinematics step
 MOVE_SHARE = 0.75  # of a model step; the rest lets the servos settle
@@ -83,6 +83,8 @@ class PybulletDriver:
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
         """Draw the scene of `seed` (or take options["scene"]) and put the arm at its start pose."""
         given = (options or {}).get("scene")
+        if given is not None:
+            check_scene(given)
         self._build(given if given is not None else draw_scene(self.scene_config, seed or 0, self.split))
         return self.observe()
 

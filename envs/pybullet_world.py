@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import io
 import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from .arm import ArmError
 from .panda import FINGER_NAMES, JOINT_NAMES, panda_folder
 from .scenes import ObjectSpec, Scene, primitives_of
+from .textures import table_picture
 
 TIMESTEP_S = 0.004
 _WORLD, _HAND = 1, 2  # collision groups: table and objects; hand and fingers
@@ -73,9 +76,17 @@ class World:
         table = bullet.createMultiBody(
             0,
             bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half),
-            bullet.createVisualShape(bullet.GEOM_BOX, halfExtents=half, rgbaColor=(*scene.table_colour, 1)),
+            bullet.createVisualShape(
+                bullet.GEOM_MESH, fileName=str(_table_mesh(half)), rgbaColor=(*scene.table_colour, 1)
+            ),
             (0.45, 0, -0.02),
         )
+        picture = table_picture(scene)
+        if picture is not None:
+            file = cached_file("table.png", _png(picture))
+            bullet.changeVisualShape(
+                table, -1, textureUniqueId=bullet.loadTexture(str(file)), rgbaColor=(1, 1, 1, 1)
+            )
         bullet.changeDynamics(table, -1, lateralFriction=1.0)
         bullet.setCollisionFilterGroupMask(table, -1, _WORLD, _WORLD | _HAND)
         return table
@@ -132,19 +143,49 @@ class World:
 def panda_urdf(*, full_meshes: bool = False) -> Path:
     """Where the rewritten URDF lies; written on first use."""
     folder = panda_folder()
-    return cached_file("panda.urdf", _rewrite((folder / "panda.urdf").read_text(), folder, full_meshes))
+    return cached_file(
+        "panda.urdf", _rewrite((folder / "panda.urdf").read_text(), folder, full_meshes).encode()
+    )
 
 
-def cached_file(name: str, text: str) -> Path:
-    """A file with this text in the temporary folder, named by its content, written all or nothing."""
+@functools.cache
+def _table_mesh(half: tuple[float, float, float]) -> Path:
+    """A box whose top bears the texture once, as MuJoCo lays it: PyBullet's own box shows an eighth of it."""
+    x, y, z = half
+    lines = [f"v {a * x} {b * y} {c * z}" for c in (-1, 1) for b in (-1, 1) for a in (-1, 1)]
+    lines += ["vt 0 0", "vt 1 0", "vt 0 1", "vt 1 1"]
+    lines += ["vn 0 0 1", "vn 0 0 -1", "vn 1 0 0", "vn -1 0 0", "vn 0 1 0", "vn 0 -1 0"]
+    faces = (
+        (5, 6, 8, 7, 1),
+        (2, 1, 3, 4, 2),
+        (2, 4, 8, 6, 3),
+        (3, 1, 5, 7, 4),
+        (4, 3, 7, 8, 5),
+        (1, 2, 6, 5, 6),
+    )
+    for a, b, c, d, n in faces:
+        u = (1, 2, 4, 3) if n == 1 else (1, 1, 1, 1)
+        lines.append(f"f {a}/{u[0]}/{n} {b}/{u[1]}/{n} {c}/{u[2]}/{n}")
+        lines.append(f"f {a}/{u[0]}/{n} {c}/{u[2]}/{n} {d}/{u[3]}/{n}")
+    return cached_file("table.obj", ("\n".join(lines) + "\n").encode())
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cached_file(name: str, content: bytes) -> Path:
+    """A file with this content in the temporary folder, named by its content, written all or nothing."""
     cache = Path(tempfile.gettempdir()) / f"forearm-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     stem, suffix = name.rsplit(".", 1)
-    path = cache / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{suffix}"
+    path = cache / f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
     try:
-        if not path.is_file() or path.read_text() != text:
+        if not path.is_file() or path.read_bytes() != content:
             cache.mkdir(mode=0o700, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=cache, delete=False) as file:
-                file.write(text)
+            with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
+                file.write(content)
             os.replace(file.name, path)
     except OSError as error:
         raise ArmError(f"cannot write {path}: {error}; set TMPDIR to a folder that can be written") from error
@@ -165,7 +206,7 @@ def _cylinder_mesh(sides: int = 24) -> Path:
             lines.append(f"f 1//{sides + 1} {k + 1}//{sides + 1} {k}//{sides + 1}")
             top = sides + 2
             lines.append(f"f {sides + 1}//{top} {sides + k}//{top} {sides + k + 1}//{top}")
-    return cached_file("cylinder.obj", "\n".join(lines) + "\n")
+    return cached_file("cylinder.obj", ("\n".join(lines) + "\n").encode())
 
 
 def _rewrite(urdf: str, folder: Path, full_meshes: bool) -> str:
