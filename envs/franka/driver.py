@@ -230,7 +230,7 @@ class FrankaDriver:
 
     def _await_arrival(self, number: int, begun: float, seconds: float) -> None:
         # A fake controller on a busy machine, and a robot that loses packets, keep time of their own.
-        deadline = begun + 10 * seconds + 5.0
+        deadline = begun + 20 * seconds + 10.0
         while (outcome := self._link.newest.get("outcome", (0, "")))[0] < number:
             self._stop.check()
             self._raise_error()

@@ -33,7 +33,8 @@ class PandaClient:
         if self.mode not in ("impedance", "pose"):
             raise ClientError(f"mode {self.mode!r} for a Panda; there are impedance and pose")
         self.loop_s = _TICK_S if self.mode == "impedance" else 0.001
-        # One thread at a time in the library, and in a motion only the one that drives: else it locks up.
+        # One thread at a time in the library, and in a motion only the one that drives: a thread that waits for its
+        # lock keeps Python's, which the other one needs to return.
         self._access = threading.Lock()
         self._in_control = False
         self._panda: Any = None
@@ -101,9 +102,9 @@ class PandaClient:
         stiffness, ratio = np.array([move] * 3 + [turn] * 3), self._settings.damping_ratio
         lead_s = 2.0 * ratio / np.sqrt(stiffness)  # damping over stiffness
         controller = self._controllers.CartesianImpedance(impedance=np.diag(stiffness), damping_ratio=ratio)
-        start = np.asarray(self._panda.get_pose())
-        follow.begin(start)
         with self._access:
+            self._refresh()
+            follow.begin(frame_of(self._state.O_T_EE))
             self._panda.start_controller(controller)
             self._in_control = True
         due, before = time.perf_counter(), self._state.time.to_sec()
