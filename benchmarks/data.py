@@ -279,13 +279,12 @@ def index(folder: Path, *, episodes: int, folders: int) -> dict[str, Any]:
         ("one hdf5 each", folder_log, folder / "folders" / "log", folders),
     ):
         make(root if make is central_log else root.parent, count)
-        built, built_s, built_used_s, _, built_mb = opened(root)
+        built, built_s, _, _, built_mb = opened(root)
         again, reopened_s, reopened_used_s, base_mb, reopened_mb = opened(root)
         assert built == again == count, f"{name}: {built} and {again} episodes, {count} were made"
         found[name] = {
             "episodes": count,
             "built per second": round(count / built_s),
-            "built per second of processor": round(count / built_used_s),
             "reopened, seconds": round(reopened_s, 3),
             "reopened, seconds of processor": round(reopened_used_s, 3),
             "peak MB building": round(built_mb),

@@ -172,10 +172,10 @@ def whole_or_named(root: Path, rows: int) -> tuple[int, int]:
     for key in log.keys:
         if UNFINISHED in key:
             with pytest.raises(Damaged, match="unfinished"):
-                log.open(key)
+                log.reader.open(key)
             named += 1
             continue
-        episode = log.open(key)
+        episode = log.reader.open(key)
         assert len(episode) == len(episode.frames["wrist"]) == rows
         episode.frames["wrist"].read([0, rows - 1])
         whole += 1
