@@ -45,7 +45,7 @@ def fit_frames(frames: Picture, *, size: int, crop: str = "square") -> Picture:
     top, left, h, w = crop_box(height, width, crop)
     cut = frames[..., top : top + h, left : left + w, :]
     if (h, w) == (size, size):
-        return cut  # pyright: ignore[reportReturnType]
+        return cut  # type: ignore[return-value]
     tensor = torch.from_numpy(np.ascontiguousarray(cut)) if isinstance(cut, np.ndarray) else cut
     lead = tensor.shape[:-3]
     # Channels last in memory: torch's uint8 kernel is several times faster so.
