@@ -45,14 +45,14 @@ def fit_frames(frames: Picture, *, size: int, crop: str = "square") -> Picture:
     top, left, h, w = crop_box(height, width, crop)
     cut = frames[..., top : top + h, left : left + w, :]
     if (h, w) == (size, size):
-        return cut  # type: ignore[return-value]
+        return cut
     tensor = torch.from_numpy(np.ascontiguousarray(cut)) if isinstance(cut, np.ndarray) else cut
     lead = tensor.shape[:-3]
     # Channels last in memory: torch's uint8 kernel is several times faster so.
     flat = tensor.reshape(-1, h, w, 3).permute(0, 3, 1, 2)
     small = F.interpolate(flat, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     fitted = small.permute(0, 2, 3, 1).reshape(*lead, size, size, 3).contiguous()
-    return fitted.numpy() if isinstance(frames, np.ndarray) else fitted
+    return fitted.numpy() if isinstance(frames, np.ndarray) else fitted  # type: ignore[return-value]
 
 
 def meta_frames(frames: Tensor | np.ndarray, *, size: int = 256, crop: str = "droid_train") -> Tensor:
