@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ class Recipe(Protocol):
 
     def loss(
         self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """The scalar to minimise and the figures to show.  `generator` is the same in every process."""
         ...
 
@@ -70,7 +70,7 @@ class Program(nn.Module):
 
     def forward(
         self, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         return self.recipe.loss(self.model, clip, step, generator)
 
 

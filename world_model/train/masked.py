@@ -52,7 +52,7 @@ class Masked:
 
     def loss(
         self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, Learner)
         encoder, predictor = model.world.encoder, model.helpers["predictor"]
         device = clip["frames"].device

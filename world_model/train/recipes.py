@@ -98,7 +98,7 @@ class FrozenEncoder:
 
     def loss(
         self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         world: Any = model.world
         latents = latents_of(world, clip, frozen=True)
         terms = vjepa2_ac(
@@ -145,7 +145,7 @@ class Joint:
 
     def loss(
         self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, Learner)
         world, poses, actions = model.world, clip["poses"], clip["actions"]
         z = latents_of(world, clip)  # [B, T, N, D]
@@ -198,8 +198,9 @@ def pose_error(guess: Tensor, truth: Tensor) -> Tensor:
     return torch.cat([gap[..., :3] / STEP_M, 2 * gap[..., CLOSEDNESS:]], -1).square().mean()
 
 
-def numbers(figures: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in figures.items()}
+def numbers(figures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Figures for the journal; left on the device, so that nothing waits for them inside a compiled step."""
+    return {name: value.detach() for name, value in figures.items()}
 
 
 def _forced(
