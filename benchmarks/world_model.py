@@ -11,14 +11,15 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -176,11 +177,21 @@ def _peak(name: str, threads: int, sender: Any) -> None:
     """Peak memory of one way in a process of its own, above what weights and inputs take."""
     torch.set_num_threads(threads)
     way = dense_ways()[name]
-    torch.randn(256, 256) @ torch.randn(256, 256)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.mm(torch.randn(256, 256), torch.randn(256, 256))
+    me, seen, done = psutil.Process(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.append(me.memory_info().rss)
+
+    before = me.memory_info().rss
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with torch.no_grad():
         way()
-    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    done.set()
+    watcher.join()
+    sender.send((max(seen) - before) / 2**20)
 
 
 def peak_mb(name: str, threads: int) -> float:
@@ -225,7 +236,7 @@ def matrix_rate(dtype: torch.dtype, device: str = "cpu", size: int = 2048, repea
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        a @ b
+        torch.mm(a, b)
         if device != "cpu":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
