@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 8 ] && echo 8 || echo $$n)
 GL_PACKAGES := libegl1 libopengl0 libgl1-mesa-dri
-INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --use-pep517 --disable-pip-version-check --constraint constraints.txt
 PYTEST := env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -P -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
