@@ -63,19 +63,7 @@ class RldsReader:
 
     def _example(self, key: str) -> tuple[dict[str, Value], Path]:
         file, number = self._place(key)
-        starts = _offsets(file, stamp_of(file))
-        if number >= len(starts):
-            raise Damaged("no record", file=file, value=number, remedy="The file was changed: open it again.")
-        content = read_record(file, starts[number])
-        try:
-            return parse_example(content), file
-        except (ValueError, IndexError, UnicodeDecodeError) as error:
-            raise Damaged(
-                "damaged tfrecord",
-                file=file,
-                value=f"record {number}: {error}",
-                remedy="Copy the file again.",
-            ) from error
+        return _parsed(file, number, stamp_of(file)), file
 
     def open(self, key: str) -> Episode:
         options = self.options
@@ -208,6 +196,21 @@ class RecordFrames:
 @lru_cache(maxsize=64)
 def _offsets(file: Path, stamp: int) -> list[int]:
     return offsets(file)
+
+
+@lru_cache(maxsize=2)
+def _parsed(file: Path, number: int, stamp: int) -> dict[str, Value]:
+    """A record's lists; kept for its cameras, which are read one after the other."""
+    starts = _offsets(file, stamp)
+    if number >= len(starts):
+        raise Damaged("no record", file=file, value=number, remedy="The file was changed: open it again.")
+    content = read_record(file, starts[number])
+    try:
+        return parse_example(content)
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise Damaged(
+            "damaged tfrecord", file=file, value=f"record {number}: {error}", remedy="Copy the file again."
+        ) from error
 
 
 def _files(path: Path) -> list[Path]:
