@@ -208,6 +208,7 @@ class Robot:
         self.mode, self._move = "Move", (command, identity)
         self._asynchronous = np.array(rest[7:]) if len(rest) > 6 and rest[6] else None
         self._target, self.lost_in_a_row = None, 0
+        self._physics.hold()  # a push may have left the arm a little beside where it was told to be
         self._frame_c, self._velocity_c = self._physics.tool(), np.zeros(6)
         self._acceleration_c = np.zeros(6)
         self._last_command = self.number

@@ -105,6 +105,7 @@ class PandaClient:
         with self._access:
             self._refresh()
             follow.begin(frame_of(self._state.O_T_EE))
+            posture = np.array(self._state.q)
             self._panda.start_controller(controller)
             self._in_control = True
         due, before = time.perf_counter(), self._state.time.to_sec()
@@ -124,7 +125,7 @@ class PandaClient:
             # It knows no speeds: a target ahead by damping over stiffness keeps the damping from holding back.
             ahead = follow.speed() * lead_s
             turned = rotation_about(ahead[3:]) @ frame[:3, :3]
-            controller.set_control(frame[:3, 3] + ahead[:3], _quaternion(turned))
+            controller.set_control(frame[:3, 3] + ahead[:3], _quaternion(turned), posture)
 
     def _pose(self, follow: Follow) -> None:
         lib, begun, last = self._lib, False, None

@@ -11,6 +11,7 @@ Orders and readings are JSON lines over a socket.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -164,6 +165,17 @@ class Servant:
         self._client.close()
 
     def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # an agent that crashes resets the line, which is an end, too
+            self._obey_until_the_end()
+        self.hold({})
+        time.sleep(BRAKE_S)
+        self._finish = True
+        self._ended.set()
+        # A client that is stuck in its library must not keep the connection, and with it the arm, alive.
+        time.sleep(1.0)
+        os._exit(0)
+
+    def _obey_until_the_end(self) -> None:
         for text in self._line.makefile("r"):
             order = json.loads(text)
             self._life = time.monotonic()
@@ -179,13 +191,6 @@ class Servant:
             except ClientError as error:
                 answer.update(ok=False, error=str(error))
             self._say(answer)
-        self.hold({})
-        time.sleep(BRAKE_S)
-        self._finish = True
-        self._ended.set()
-        # A client that is stuck in its library must not keep the connection, and with it the arm, alive.
-        time.sleep(1.0)
-        os._exit(0)
 
     def _tell(self) -> None:
         while not self._ended.is_set():

@@ -117,6 +117,8 @@ def test_reads_moves_grasps_and_is_stopped(pair) -> None:
     arm.reset(options={"recover": True, "stay": True})
     before = arm.observe().pose
     arm.act(np.array([0, 0, -0.03, 0, 0, 0, 0]))
+    for _ in range(3):  # soft controllers on a machine without real time arrive late
+        arm.act(np.zeros(7))
     assert arm.observe().pose[2] - before[2] == pytest.approx(-0.03, abs=0.012)
     assert {"median_ms", "p99_ms", "misses"} <= set(driver.report()["control"])
 
