@@ -30,7 +30,8 @@ from world_model.train import state
 from world_model.train.distributed import Group
 from world_model.train.heads import HeadSettings, train_head
 from world_model.train.latents import LatentClips, Latents, encode_once
-from world_model.train.loop import Loader, TrainResult, train
+from world_model.train.loop import TrainResult, train
+from world_model.train.parts import Loader
 from world_model.train.recipes import Sizes, make_recipe
 from world_model.train.score import ActionScore, action_score, choose_moments, one_step_errors
 

@@ -16,7 +16,7 @@ from agent.seeing import figures
 from data.cache import FrameCache
 from data.clips import ClipDataset
 from world_model.health import on_health
-from world_model.train.loop import Health
+from world_model.train.parts import Health
 
 
 def held_out(cache: FrameCache, *, length: int, validation: float, count: int = 32) -> dict[str, Tensor]:

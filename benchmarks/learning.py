@@ -31,7 +31,8 @@ from data.cache_jobs import CacheSettings, Stretch
 from data.hindsight import HindsightLoader
 from data.types import Conventions
 from world_model.losses import layer_norm, vjepa2_ac
-from world_model.train.loop import Program, parameter_groups, train
+from world_model.train.loop import train
+from world_model.train.parts import Program, parameter_groups
 from world_model.train.recipes import Sizes, make_recipe
 
 FRAMES = 8

@@ -6,17 +6,14 @@ was not: weights, optimiser, place in the data and metrics agree bit for bit on 
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from data.types import Conventions
@@ -24,31 +21,16 @@ from world_model.train import state
 from world_model.train.distributed import checkpoint_activations, join, spread
 from world_model.train.guard import interrupts, keep_broken, reading, writing
 from world_model.train.journal import Journal
+from world_model.train.parts import (
+    Health,
+    Loader,
+    Program,
+    Recipe,
+    endless,
+    parameter_groups,
+    seed_everything,
+)
 from world_model.train.schedule import Schedule
-
-Health = Callable[[nn.Module, int], tuple[dict[str, float], list[str]]]  # -> figures, warnings in words
-
-
-class Recipe(Protocol):
-    """What is learned from a clip.  `after_step` (an EMA) and `parameter_groups` are optional."""
-
-    def build(self, conventions: Conventions) -> nn.Module: ...
-
-    def loss(
-        self, model: nn.Module, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """The scalar to minimise and the figures to show.  `generator` is the same in every process."""
-        ...
-
-
-class Loader(Protocol):
-    """Yields clips without end, or epoch after epoch, and knows its place in their order."""
-
-    def __iter__(self) -> Iterator[TensorDict]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -59,19 +41,6 @@ class TrainResult:
     checkpoint: Path | None
     interrupted: bool = False
     seconds: float = 0.0
-
-
-class Program(nn.Module):
-    """Model and recipe as one call, so that DDP, FSDP and torch.compile see the whole step."""
-
-    def __init__(self, recipe: Recipe, model: nn.Module) -> None:
-        super().__init__()
-        self.recipe, self.model = recipe, model
-
-    def forward(
-        self, clip: TensorDict, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        return self.recipe.loss(self.model, clip, step, generator)
 
 
 def train(
@@ -142,7 +111,7 @@ def train(
         else None
     )
     with interrupts(say) as signals:
-        batches, interrupted = _endless(loader), False
+        batches, interrupted = endless(loader), False
         for step in range(first, steps):
             tick = time.perf_counter()
             with reading(out, step):
@@ -199,25 +168,6 @@ def train(
     )  # fmt: skip
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels; none for biases, norms and other one-dimensional parameters."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    plain = [p for n, p in named if p.ndim <= 1 or n.endswith("bias")]
-    decayed = [p for n, p in named if not (p.ndim <= 1 or n.endswith("bias"))]
-    return [g for g in ({"params": decayed}, {"params": plain, "weight_decay": 0.0}) if g["params"]]
-
-
-def seed_everything(seed: int, step: int, rank: int = 0) -> int:
-    """Seed torch, numpy and python for one step of one process; returns the seed that all processes share."""
-    shared, own = (
-        int(np.random.SeedSequence([seed, step + 1, r]).generate_state(1)[0]) for r in (2**31, rank)
-    )
-    torch.manual_seed(own)
-    np.random.seed(own)
-    random.seed(own)
-    return shared
-
-
 def _fresh(out: Path) -> state.Progress:
     if sorted(out.glob("step-*")):
         raise ValueError(
@@ -246,18 +196,6 @@ def _measure(on_health: Health, model: nn.Module, step: int) -> tuple[dict[str, 
         measured = on_health(model, step)
     model.train()
     return measured
-
-
-def _endless(loader: Loader) -> Iterator[TensorDict]:
-    while True:
-        empty = True
-        for clip in loader:
-            empty = False
-            yield clip
-        if empty:
-            raise ValueError(
-                "the loader yields no clips: the data is empty, or every episode is shorter than a clip"
-            )
 
 
 def _silent(_text: str) -> None:

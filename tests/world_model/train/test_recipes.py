@@ -7,7 +7,7 @@ from tensordict import TensorDict
 from data.types import Conventions
 from world_model.encoders.vit import ViTConfig
 from world_model.predictors.tokens import TokenPredictorConfig
-from world_model.train.loop import parameter_groups
+from world_model.train.parts import parameter_groups
 from world_model.train.recipes import RECIPES, Sizes, make_recipe
 
 SEEN = Conventions(cameras=("exterior_left",), image_size=32)
