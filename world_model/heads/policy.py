@@ -42,8 +42,8 @@ class Policy(nn.Module):
         return action
 
     def loss(self, z: Tensor, goal: Tensor, poses: Tensor, actions: Tensor) -> Tensor:
-        """Smooth L1 of the move in steps, cross-entropy of the gripper; actions carry the commanded closedness."""
+        """Smooth L1 of the move in steps (nearly L1: one of two ways, not their mean), cross-entropy of the gripper; actions carry the commanded closedness."""
         move, closing = self(z, goal, poses)
         return F.smooth_l1_loss(
-            move / STEP_M, actions[..., :3] / STEP_M
+            move / STEP_M, actions[..., :3] / STEP_M, beta=0.2
         ) + 0.3 * F.binary_cross_entropy_with_logits(closing, actions[..., 6].clamp(0, 1))
