@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,9 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     from world_model.train.heads import DEFAULTS
     from world_model.train.recipes import Sizes
 
+    unknown = sorted({*heads, *head_steps} - set(DEFAULTS))
+    if unknown:
+        raise ValueError(f"head {unknown[0]!r} is not known; there are {', '.join(DEFAULTS)}")
     group = join(config.device)
     say = run.say if group.main else (lambda _: None)
     recipe = config.recipe
@@ -164,9 +167,9 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
         "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
         "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
     }  # fmt: skip
-    settings = {name: DEFAULTS[name] for name in heads}
-    for name, count in head_steps.items():
-        settings[name].steps = count
+    settings = {
+        name: replace(DEFAULTS[name], steps=head_steps.get(name, DEFAULTS[name].steps)) for name in heads
+    }
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
         validation=config.validation, seed=config.seed, card=card, group=group, half=config.half, say=say,
