@@ -1,9 +1,8 @@
 """How fast the world models imagine, against the official way: `python -m benchmarks.world_model [--only dense]`.
 
-The official way (V-JEPA 2's released planner): a dense mask of the maximum length, made at construction and sliced
-each time; the whole sequence again for every imagined step; positions and rotations again in every block, axis by
-axis; poses through scipy, one sample after the other.  Same weights, same machine, one run, the ways in turns.
-"""
+The official way (V-JEPA 2's released planner): a dense mask of the maximum length, made at construction and sliced each
+time; the whole sequence again for every imagined step; rotations again in every block, axis by axis; poses through
+scipy, one by one.  Same weights, same machine, one run, the ways in turns."""
 
 from __future__ import annotations
 
