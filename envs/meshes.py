@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -20,5 +21,5 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
         elif words[0] == "f":
             corners = [int(w.split("/")[0]) for w in words[1:]]
             corners = [c - 1 if c > 0 else len(vertices) + c for c in corners]
-            triangles += [[corners[0], b, c] for b, c in zip(corners[1:-1], corners[2:], strict=True)]
+            triangles += [[corners[0], b, c] for b, c in itertools.pairwise(corners[1:])]
     return np.array(vertices), np.array(triangles)
