@@ -91,7 +91,9 @@ def test_the_robot_ends_the_motion(fake, driver, name: str) -> None:
         arm.act(np.array([0, 0, 0.01, 0, 0, 0, 0]))
 
 
-@pytest.mark.parametrize("loss", [0.01, 0.05, 0.20])
+@pytest.mark.parametrize(
+    "loss", [pytest.param(0.01, marks=pytest.mark.slow), 0.05, pytest.param(0.20, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", ["lost", "late"])
 def test_bad_networks_slow_or_stop_the_arm_but_never_throw_it(fake, driver, kind: str, loss: float) -> None:
     robot = fake(10)
@@ -213,7 +215,17 @@ def test_a_killed_client_process_is_noticed(fake, driver) -> None:
     _record("kill -9 of the client process", measured, str(errors[0]).split(";")[0])
 
 
-@pytest.mark.parametrize("mode", ["frozen", "black", "half", "wrong size", "stalled", "unplugged"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "frozen",
+        "stalled",
+        *(
+            pytest.param(mode, marks=pytest.mark.slow)
+            for mode in ("black", "half", "wrong size", "unplugged")
+        ),
+    ],
+)
 def test_a_bad_camera_holds_the_arm(fake, driver, camera, mode: str) -> None:
     source, watched = camera
     robot = fake(10)
