@@ -33,7 +33,9 @@ class TwinSource:
             self._data = mujoco.MjData(self._model)
             self._cameras = Cameras(self._model, (self._name,), self._size, self._size)
             mujoco.mj_forward(self._model, self._data)
-            self._cameras.render(self._data)  # the first picture takes seconds, which no time stamp should hide
+            self._cameras.render(
+                self._data
+            )  # the first picture takes seconds, which no time stamp should hide
         time.sleep(max(0.0, self._due - time.monotonic()))
         self._due = max(self._due + self._period_s, time.monotonic())
         taken_s = time.monotonic()

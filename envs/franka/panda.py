@@ -154,7 +154,12 @@ class PandaClient:
 
     def recover(self) -> None:
         try:
-            self._robot.automatic_error_recovery()
+            with self._access:
+                if self._panda is None:
+                    self._robot.automatic_error_recovery()
+                else:  # its own way also ends the controller that failed, without which the next one does nothing
+                    self._panda.stop_controller()
+                    self._panda.recover()
         except Exception as error:
             raise ClientError(str(error)) from error
 

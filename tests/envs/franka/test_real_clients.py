@@ -59,7 +59,7 @@ def pair(request: pytest.FixtureRequest, model_library: Path) -> Iterator[tuple[
         )
         driver = FrankaDriver(
             client=client, settings=settings, python=python,
-            dry_run=False, confirm=True, speed=0.5, patience_s=2.0,
+            dry_run=False, confirm=True, speed=0.5, patience_s=2.0, period_s=0.5,
         )  # fmt: skip
         yield robot, driver
         driver.close()
