@@ -99,9 +99,25 @@ def _values(command: Command) -> list[tuple[str, str]]:
             rows.append((f"{key}.*", _sentence(leaf)))
         else:
             rows.append((f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf)))
-        # What stands in a chosen YAML alone, under a mapping: its comment is its sentence.
-        rows += [(f"{k}={_shown(v)}", text) for k, (v, text) in under.items() if "_target_" not in k]
+        # What stands in a chosen YAML alone, under a mapping: said by its comment, or by the class that it builds.
+        for k, (value, comment) in under.items():
+            head, _, last = k.rpartition(".")
+            if last != "_target_":
+                target = under.get(f"{head}._target_", (None, ""))[0]
+                rows.append((f"{k}={_shown(value)}", comment or _sentence_at(target, last)))
     return rows
+
+
+def _sentence_at(target: str | None, field: str) -> str:
+    """The sentence under a field of a class that is named by its import path; the class is not imported."""
+    module, _, name = (target or "").rpartition(".")
+    spec = find_spec(module) if module else None
+    if spec is None or spec.origin is None:
+        return ""
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _sentences(node).get(field, "")
+    return ""
 
 
 def _sentence(leaf: Leaf) -> str:
@@ -127,11 +143,16 @@ def field_sentences(schema: type) -> dict[str, str]:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
         except (OSError, TypeError):
             continue
-        body = typing.cast(ast.ClassDef, tree.body[0]).body
-        for node, after in itertools.pairwise(body):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                text = after.value.value if _is_text(after) else ""
-                found[node.target.id] = " ".join(text.split())
+        found |= _sentences(typing.cast(ast.ClassDef, tree.body[0]))
+    return found
+
+
+def _sentences(node: ast.ClassDef) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field, after in itertools.pairwise(node.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            text = after.value.value if _is_text(after) else ""
+            found[field.target.id] = " ".join(text.split())
     return found
 
 

@@ -91,8 +91,9 @@ def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if origin(leaf.hint) in (list, tuple) and not multirun and not value.startswith(("[", "${")):
-        value = f"[{value}]" if value not in ("null", "") else value
+    bare = "[" not in value and not value.startswith("${") and value not in ("null", "")
+    if origin(leaf.hint) in (list, tuple) and bare:
+        value = ",".join(f"[{part}]" for part in value.split(",")) if multirun else f"[{value}]"
     if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
         value = (
             ",".join(_enum_name(leaf, v) for v in value.split(",")) if multirun else _enum_name(leaf, value)

@@ -149,6 +149,14 @@ def test_multirun_makes_a_run_of_each_combination(shell, launcher: list[str]) ->
     assert "period_s: 0.1" in (shell.cwd / "sweep" / "0" / "config.yaml").read_text()
 
 
+def test_multirun_over_lists(shell) -> None:
+    done = shell("train", "-m", "from=a", "tasks=reach,grasp", "cameras=[left,wrist]", "out=sweep")
+    assert done.returncode == 0, done.stderr
+    configs = [(shell.cwd / "sweep" / n / "config.yaml").read_text() for n in "01"]
+    assert "tasks:\n- reach\ncameras:\n- left\n- wrist" in configs[0]
+    assert "tasks:\n- grasp\n" in configs[1]
+
+
 def test_multirun_goes_on_after_a_failure(shell) -> None:
     done = shell("train", "-m", "from=a", "fail=bug,''", "out=sweep")
     assert done.returncode == 1

@@ -183,7 +183,7 @@ def test_every_shipped_command_explains_itself(user) -> None:
         assert f"\n  {name} " in overview
         command = Command(name)
         assert len(command.examples) >= 3
-        assert all(f"forearm {name}" in e for e in command.examples)
+        assert sum(f"forearm {name}" in e for e in command.examples) >= 2
         page = user(name, "--help").stdout
         assert page.startswith(f"forearm {name}: ")
         bare = [line for line in page.splitlines() if line.startswith("  ") and line.rstrip().endswith("=")]

@@ -21,15 +21,17 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
-    from agent.session import ending, figures_of, open_session, play_session
+    from agent.session import ending, figures_of, open_session, play_session, succeeded
 
     session = open_session(config)
     run.say(f"{config.task} in {config.env.engine}, scene {config.seed}, model {config.model}")
-    played = play_session(session, config, run.dir, say=run.say)
+    try:
+        played = play_session(session, config, run.dir, say=run.say)
+    finally:
+        session.arm.close()
     run.say(ending(played))
     for name, path in played.files.items():
         how = f"   open it: rerun {path}" if name == "recording" else ""
         run.say(f"{name:<10}{path}{how}")
     run.results |= figures_of(played)
-    session.arm.close()
-    return 0 if played.success is not False else 1
+    return 0 if succeeded(played) else 1
