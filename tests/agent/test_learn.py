@@ -90,7 +90,7 @@ def test_an_adapted_model_is_scored_before_and_after(lab):
 @pytest.mark.timeout(900)
 def test_pretrained_eyes_learn_to_predict_with_actions(lab):
     small = ("view=exterior", "view.image_size=32", "model.kind=dense", "recipe.batch_size=2", "validation=0.3",
-             "model.config.patch=8", "model.config.depth=1", "precision=fp32")  # fmt: skip
+             "+model.config.patch=8", "model.config.depth=1", "precision=fp32")  # fmt: skip
     forearm(
         lab,
         "pretrain",
