@@ -50,21 +50,29 @@ def write_goal(folder: Path, goal: Goal) -> Path:
 
 
 def read_goal(folder: Path, conventions: Conventions) -> Goal:
-    stored = json.loads((folder / "goal.json").read_text())
-    frames = {name: _open_picture(folder / f"{name}.png") for name in stored["cameras"]}
-    pose = None if stored["pose"] is None else np.array(stored["pose"])
-    return Goal(frames=_fit(frames, conventions, str(folder)), pose=pose, name=stored["name"])
+    try:
+        stored = json.loads((folder / "goal.json").read_text())
+        name, cameras = str(stored["name"]), list(stored["cameras"])
+        pose = None if stored["pose"] is None else np.array(stored["pose"], dtype=float).reshape(7)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'goal.json'} does not hold name, cameras and a pose of 7 numbers or null "
+            f"({type(error).__name__}: {error}); make it again with forearm goal"
+        ) from error
+    frames = {camera: _open_picture(folder / f"{camera}.png") for camera in cameras}
+    return Goal(frames=_fit(frames, conventions, str(folder)), pose=pose, name=name)
 
 
 def _from_picture(path: Path, conventions: Conventions) -> Goal:
     """PICTURE.png, with the other cameras beside it as PICTURE.<camera>.png or <camera>.png."""
-    frames = {}
-    for index, camera in enumerate(conventions.cameras):
+    cameras, frames = conventions.cameras, {}
+    named = next((c for c in cameras if path.stem == c or path.stem.endswith(f".{c}")), cameras[0])
+    stem = path.stem.removesuffix(named).removesuffix(".")
+    for camera in cameras:
         beside = [
-            path.with_name(f"{path.stem}.{camera}{path.suffix}"),
-            path.with_name(f"{camera}{path.suffix}"),
+            path.with_name(f"{n}{path.suffix}") for n in ([f"{stem}.{camera}"] if stem else []) + [camera]
         ]
-        found = next((p for p in beside if p.is_file()), path if index == 0 else None)
+        found = path if camera == named else next((p for p in beside if p.is_file()), None)
         if found is None:
             raise ValueError(
                 f"goal {path}: the model looks through {list(conventions.cameras)} and there is no picture of "
@@ -81,9 +89,11 @@ def _from_episode(text: str, conventions: Conventions) -> Goal:
     folder, _, number = where.partition("#")
     log = open_log(Path(folder).expanduser())
     keys = log.keys
-    index = int(number) if number else 0
+    index = int(number or 0) if (number or "0").isdigit() else -1
     if not 0 <= index < len(keys):
-        raise ValueError(f"goal episode:{text}: episode {index} is not in {folder}; it has {len(keys)}")
+        raise ValueError(
+            f"goal episode:{text}: episode {number or 0} is not in {folder}; it has {len(keys)}, counted from 0"
+        )
     episode = log.open(keys[index])
     row = int(row_text) if int(row_text) >= 0 else len(episode) + int(row_text)
     if not 0 <= row < len(episode):
