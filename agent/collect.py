@@ -61,17 +61,20 @@ def collect(
     there = recorded(out)
     wanted = [s for s in range(seed, seed + episodes) if episode_uuid(settings, s) not in there]
     tallies: list[Tally] = []
+    already = episodes - len(wanted)
     for tally in _record_all(out, wanted, workers, settings):
         tallies.append(tally)
         if progress is not None:
-            progress(len(there) + len(tallies), episodes, tallies)
+            progress(already + len(tallies), episodes, tallies)
     return tallies
 
 
 def recorded(out: Path) -> set[str]:
     """The uuids of the complete episodes below a folder: metadata is written last."""
     return {
-        path.stem.removeprefix("metadata_") for path in out.rglob("metadata_*.json") if "/." not in str(path)
+        path.stem.removeprefix("metadata_")
+        for path in out.rglob("metadata_*.json")
+        if not any(part.startswith(".") for part in path.relative_to(out).parts)
     }
 
 

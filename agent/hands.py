@@ -29,7 +29,10 @@ def draw_hand(
 ) -> tuple[str, Hand]:
     """A kind of episode and the hand that acts it."""
     kinds = ["pick_place", "lift", "near_play", "free_play", "drill"]
-    weights = np.array([getattr(proportions, kind) for kind in kinds])
+    weights = np.array([float(getattr(proportions, kind)) for kind in kinds])
+    if weights.min() < 0 or weights.sum() <= 0:
+        told = ", ".join(f"{kind} {weight:g}" for kind, weight in zip(kinds, weights, strict=True))
+        raise ValueError(f"proportions are {told}; each must be 0 or more, and one of them more than 0")
     kind = str(rng.choice(kinds, p=weights / weights.sum()))
     height = scene.objects[0].half_height_m
     if kind in ("pick_place", "lift"):
