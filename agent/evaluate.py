@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from envs import ENGINES
 from envs.tasks import TASKS
 
 from .build import AgentSettings, load_mind
@@ -20,6 +21,7 @@ from .stats import mcnemar, wilson
 from .trials import GOALS, METHODS, Cell, Trial, World, run_trial
 
 NEEDS_MODEL = ("blind", "policy", "planner", "both")
+SPLITS = ("train", "held_out")
 
 
 @dataclass(kw_only=True)
@@ -46,6 +48,8 @@ def cells_of(settings: EvaluateSettings) -> list[Cell]:
         ("task", settings.tasks, TASKS),
         ("method", settings.methods, METHODS),
         ("goal", settings.goals, GOALS),
+        ("engine", settings.engines, ENGINES),
+        ("split", settings.splits, SPLITS),
     ):
         for value in chosen:
             if value not in known:
@@ -56,11 +60,17 @@ def cells_of(settings: EvaluateSettings) -> list[Cell]:
     cells = []
     for task, engine, split, goal, method in grid:
         several = task in ("grasp", "pick_place")
-        if goal != "image" and goal != "image_pose" and not several:
+        sensible = [g for g in settings.goals if several or g in ("image", "image_pose")]
+        if goal not in sensible:
             continue
-        if method in ("random", "hold", "scripted") and goal != settings.goals[0]:
+        if method in ("random", "hold", "scripted") and goal != sensible[0]:
             continue  # these look at no picture
         cells.append(Cell(task=task, method=method, engine=engine, split=split, goal=goal))
+    if not cells:
+        raise ValueError(
+            f"nothing to do: tasks {settings.tasks} with goals {settings.goals} and methods {settings.methods}; "
+            "final, moved and final_moved are for grasp and pick_place, the others take image or image_pose"
+        )
     return cells
 
 
@@ -71,6 +81,12 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     cells = cells_of(settings)
     done = {key_of(row["cell"], row["seed"]): row for row in read_trials(out)}
+    others = {row["model"] for row in done.values() if row.get("model")} - {settings.model}
+    if others:
+        raise ValueError(
+            f"{out} holds trials of model {others.pop()!r}, this is {settings.model!r}: one table is about one model; "
+            "choose another out="
+        )
     jobs = [
         (cell, seed)
         for cell in cells
@@ -80,17 +96,18 @@ def evaluate(
     total = len(cells) * settings.episodes
     with (out / "trials.jsonl").open("a") as log:
         for trial in _run_all(jobs, settings):
-            log.write(json.dumps(trial.to_json()) + "\n")
+            model = settings.model if trial.cell.method in NEEDS_MODEL else None
+            log.write(json.dumps({**trial.to_json(), "model": model}) + "\n")
             log.flush()
             if progress is not None:
                 done[key_of(asdict(trial.cell), trial.seed)] = {}
                 progress(len(done), total, trial)
-    wanted = {
-        key_of(asdict(cell), seed)
+    found = {key_of(row["cell"], row["seed"]): row for row in read_trials(out)}
+    return [
+        found[key_of(asdict(cell), seed)]  # in the grid's order, whoever finished first
         for cell in cells
         for seed in range(settings.seed, settings.seed + settings.episodes)
-    }
-    return [row for row in read_trials(out) if key_of(row["cell"], row["seed"]) in wanted]
+    ]
 
 
 def key_of(cell: dict[str, Any], seed: int) -> str:
@@ -103,14 +120,15 @@ def read_trials(out: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     whole = file.read_text()
+    kept = whole[: whole.rfind("\n") + 1]
+    if kept != whole:
+        file.write_text(kept)
     rows = []
-    for line in whole.splitlines():
+    for line in kept.splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            continue
-    if whole and not whole.endswith("\n"):
-        file.write_text(whole[: whole.rfind("\n") + 1])
+            continue  # what a full disk left; that trial is run again
     return rows
 
 

@@ -101,14 +101,18 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _success_curves(trials: list[dict[str, Any]], out: Path) -> Path:
+    methods = {t["cell"]["method"] for t in trials}
+    shown = [m for m in ("both", "policy", "scripted", "random") if m in methods] or sorted(methods)
+    keys = ("task", "engine", "split", "goal", "method")
+    several = [k for k in keys if k in ("task", "method") or len({t["cell"][k] for t in trials}) > 1]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        if trial["cell"]["method"] in shown:
+            groups.setdefault(", ".join(trial["cell"][k] for k in several), []).append(trial)
     curves = {}
-    for task in dict.fromkeys(t["cell"]["task"] for t in trials):
-        for method in ("both", "policy", "scripted", "random"):
-            found = [t for t in trials if t["cell"]["task"] == task and t["cell"]["method"] == method]
-            if found:
-                steps = np.arange(BUDGET_STEPS[task] + 1)
-                share = [np.mean([t["success"] and t["steps"] <= s for t in found]) for s in steps]
-                curves[f"{task}, {method}"] = (steps, share)
+    for name, found in groups.items():
+        steps = np.arange(BUDGET_STEPS[found[0]["cell"]["task"]] + 1)
+        curves[name] = (steps, [np.mean([t["success"] and t["steps"] <= s for t in found]) for s in steps])
     return draw.curve_figure(
         curves, out / "success.png", title="Share that has succeeded", xlabel="step", ylabel="share"
     )
