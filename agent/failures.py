@@ -49,9 +49,14 @@ def classify(task: str, trace: Trace, tolerance_m: float) -> str:
         return "lost by a tolerance"
     if task == "reach":
         return "timed out" if trace.distances_m[-1] < trace.distances_m[0] / 2 else "never reached"
+    if task == "reach_with_object":  # it begins with the object in the hand
+        if trace.touching[-1]:
+            return "timed out"
+        held = len(trace.touching) - 1 - trace.touching[::-1].index(True) if any(trace.touching) else -1
+        return "dropped in transit" if trace.told_closed[held + 1] else "released early"
     hand, thing = np.array(trace.hand), np.array(trace.object)
     gap = np.linalg.norm(hand - thing, axis=1)
-    lifted = thing[:, 2] - thing[:, 2].min() > 0.03
+    lifted = thing[:, 2] - thing[0, 2] > 0.03
     if not lifted.any():
         if gap.min() > 0.04:
             return "never reached"
