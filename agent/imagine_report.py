@@ -11,7 +11,7 @@ import torch
 from data.source import open_log
 
 from .build import load_mind
-from .imagining import axis_check, encode, imagine_from, landscapes_at, roll_outs
+from .imagining import actions_from, axis_check, encode, imagine_from, landscapes_at, roll_outs
 from .recorded import longest_stretch
 from .seeing import figures as draw
 from .seeing.report import Report
@@ -30,17 +30,16 @@ def report_imagination(
         raise ValueError(f"{data}: no usable episode is longer than {context + 1} model steps")
     rolled = roll_outs(mind.model, found, horizon=horizon, context=context)
     check = axis_check(mind.model, found, context=context)
-    first = found[0]
+    first = next(e for e in found if len(e.stretch.frames) >= context + horizon)
     last_start = len(first.stretch.frames) - horizon - 1
     if start < 0:
         moves = first.stretch.actions[:, :3].norm(dim=-1).numpy()
-        windows = [moves[t : t + horizon].sum() for t in range(context - 1, max(context, last_start))]
+        windows = [moves[t : t + horizon].sum() for t in range(context - 1, last_start + 1)]
         start = context - 1 + int(np.argmax(windows))
     if not context - 1 <= start <= last_start:
         raise ValueError(f"start is {start}; in this episode it goes from {context - 1} to {last_start}")
     surfaces = landscapes_at(mind.model, first, start, context=context)
-    true = first.stretch.actions[start].numpy().copy()
-    true[6] = float(np.clip(true[6] + first.stretch.poses[start, 6].item(), 0, 1))
+    true = actions_from(mind.model, first, start, 1)[0, 0, 0].numpy()
     latents, _ = imagine_from(mind.model, first, start, horizon, context=context)
 
     report = Report("Imagined against real", f"{model} on {len(found)} episodes of {data}")

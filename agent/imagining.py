@@ -158,18 +158,23 @@ def landscapes_at(
         found.append(
             landscape(memory, model, energy, actions, axes=axes, half_width=half_width_m, points=points)
         )
-    found.append(
-        landscape(
-            memory,
-            model,
-            energy,
-            actions,
-            axes=(2, CLOSEDNESS),
-            half_width=(half_width_m, 1.0),
-            points=points,
-        )
+    gripper = landscape(
+        memory,
+        model,
+        energy,
+        actions,
+        axes=(2, CLOSEDNESS),
+        half_width=(half_width_m, 1.0),
+        points=points,
     )
-    return found
+    if getattr(
+        model, "absolute_gripper", False
+    ):  # told how closed to be, and no gripper can be told more than 0 .. 1
+        can_be = (gripper.second > -1e-6) & (gripper.second < 1 + 1e-6)
+        gripper.second = gripper.second[can_be].clamp(0, 1)
+        gripper.energies = gripper.energies[:, :, can_be]
+        gripper.terms = {name: term[:, :, can_be] for name, term in gripper.terms.items()}
+    return [*found, gripper]
 
 
 @torch.no_grad()
