@@ -114,7 +114,7 @@ def _arrange(arm: Any, driver: Any, object_xy: list[float], hand_xyz: list[float
             40,
         )
     else:
-        arm.act(np.array([0, 0, 0, 0, 0, 0, 1.0 if closed else 0.0]))
+        arm.act(np.array([0, 0, 0, 0, 0, 0, (1.0 if closed else 0.0) - arm.observe().commanded[6]]))
     seen = arm.observe()
     if hand_xyz and float(np.linalg.norm(seen.pose[:3] - hand_xyz)) > 0.02:
         raise ValueError(

@@ -111,6 +111,11 @@ def figures_of(played: Played) -> dict[str, Any]:
     }
 
 
+def succeeded(played: Played) -> bool:
+    """By the truth where a simulator judges, otherwise in the agent's own judgement."""
+    return played.outcome.reached if played.success is None else played.success
+
+
 def ending(played: Played) -> str:
     """How it ended, in words."""
     steps = len(played.outcome.steps) - 1

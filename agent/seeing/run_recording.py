@@ -168,7 +168,7 @@ def _jpeg(frame: np.ndarray) -> rr.EncodedImage:
 
 
 def _as_map(latent: np.ndarray) -> np.ndarray:
-    """A latent [N, D] as a small picture: one pixel a channel, or the first three channels of a grid of tokens."""
+    """A latent [N, D] as a small picture: one pixel a channel."""
     values = latent.ravel()
     side = int(np.ceil(np.sqrt(values.size)))
     padded = np.zeros(side * side, np.float32)
@@ -197,8 +197,10 @@ def _blueprint(cameras: tuple[str, ...], decoded: bool) -> rrb.Blueprint:
         rrb.TimeSeriesView(origin="plots/energy", name="energy"),
         rrb.TimeSeriesView(origin="plots/progress", name="progress"),
         rrb.TimeSeriesView(origin="plots/gripper", name="gripper"),
+        rrb.TimeSeriesView(origin="plots/surprise", name="surprise"),
+        rrb.TimeSeriesView(origin="plots/pose", name="position"),
         rrb.TimeSeriesView(origin="plots/milliseconds", name="milliseconds"),
-        grid_columns=2,
+        grid_columns=3,
     )
     latents = rrb.Horizontal(
         rrb.Spatial2DView(origin="latents/real", name="latent: real"),
