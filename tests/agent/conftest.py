@@ -1,8 +1,14 @@
 """The simplest world in which an agent makes sense: a point that goes where it is told, seen as its position."""
 
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from agent.actor import Actor
 from agent.agent import Agent
@@ -124,3 +130,108 @@ def make_task():
         return Task(goals=goals, budget_steps=budget_steps)
 
     return build
+
+
+TINY_PX = 32
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A folder with a small random model and its heads: it knows nothing, but everything runs."""
+    from data.types import Conventions
+    from world_model.checkpoint import build, make_head, save_head, save_model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    conventions = Conventions(image_size=TINY_PX)
+    config = {
+        "dim": 16, "channels": (8, 8, 16), "shrinks": (1, 2), "view_width": 16, "width": 32, "depth": 1,
+        "heads": 2, "context": 3,
+    }  # fmt: skip
+    model = build("compact", config, conventions).eval()
+    save_model(folder, model, kind="compact", config=config, conventions=conventions, card={"data": "none"})
+    heads = {
+        "policy": {"dim": 16, "width": 32, "depth": 1},
+        "critic": {"dim": 16, "width": 32, "depth": 1, "horizon": 20},
+        "decoder": {"dim": 16, "views": 2, "size": 16, "width": 32},
+    }
+    for name, sizes in heads.items():
+        save_head(folder, name, make_head(name, sizes), config=sizes)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory):
+    """A log of three short episodes, seeds 0, 1 and 2, in the tiny model's size."""
+    from agent.collect import CollectSettings, collect
+    from agent.settings import EnvConfig
+
+    out = tmp_path_factory.mktemp("logs") / "play"
+    settings = CollectSettings(steps=12, env=EnvConfig(image_size_px=TINY_PX))
+    collect(out, episodes=3, workers=1, settings=settings)
+    return out
+
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and keeps what the page says and shows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.wrong, self.words, self.shown, self.tags = [], [], [], [], set()
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        found = dict(attributes)
+        if tag in ("img", "video"):
+            self.shown.append((tag, found["src"]))
+        self.wrong += [f"{tag} {k}" for k in ("href", "srcset", "data", "poster") if k in found]
+        if tag in ("script", "link", "iframe"):
+            self.wrong.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def _read_page(path):
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.wrong == []
+    assert page.open == []
+    outside = re.sub(r'src="data:[^"]*"', "", text)
+    assert not re.search(r"https?://|file:|url\(|@import|src=", outside), (
+        "the page needs something outside itself"
+    )
+    for tag, source in page.shown:
+        kind, data = re.fullmatch(r"data:([a-z]+/[a-z0-9+]+);base64,(.+)", source).groups()
+        whole = base64.b64decode(data, validate=True)
+        if tag == "video":
+            assert kind == "video/mp4"
+            assert whole[4:8] == b"ftyp"
+        else:
+            Image.open(io.BytesIO(whole)).verify()
+    for rule in (
+        "prefers-color-scheme:dark",
+        "@media print",
+        'name="viewport"',
+        'content="light dark"',
+        'lang="en"',
+    ):
+        assert rule in text, rule
+    return page
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Reads an HTML page and holds it to what a page of ours must be: whole, and in need of nothing outside itself."""
+    return _read_page

@@ -1,0 +1,249 @@
+"""A run as a person sees it: its Rerun recording, its film and its page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rerun as rr
+from rerun.chunk import RrdReader
+
+from agent.arms import open_arm
+from agent.seeing.robot_view import RobotView
+from agent.seeing.run_recording import RunRecording
+from agent.session import ending, figures_of, open_session, play_session, succeeded
+from agent.settings import EnvConfig, SessionConfig
+from data.video import VideoFrames
+from planners.seeded import Seeded
+
+PX = 32
+STEPS = 8
+
+
+def config_for(model, **changes):
+    chosen = {"task": "grasp", "seed": 3, "budget_steps": STEPS, "env": EnvConfig(image_size_px=PX)}
+    planner = {
+        "_target_": "planners.seeded.Seeded", "candidates": 48, "iterations": 2, "elites": 8, "refine": 2,
+        "refine_steps": 1,
+    }  # fmt: skip
+    return SessionConfig(model=str(model), planner=planner, **{**chosen, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model, tmp_path_factory):
+    """A short run of an agent that knows nothing."""
+    out = tmp_path_factory.mktemp("run")
+    config = config_for(tiny_model)
+    session, said = open_session(config), []
+    try:
+        played = play_session(session, config, out, say=said.append)
+    finally:
+        session.arm.close()
+    return SimpleNamespace(played=played, said=said, out=out, session=session)
+
+
+@pytest.fixture(scope="module")
+def chunks(run):
+    """Entity -> its chunks."""
+    found = defaultdict(list)
+    for chunk in RrdReader(run.played.files["recording"]).stream():
+        found[str(chunk.entity_path)].append(chunk)
+    return found
+
+
+def rows(chunks, entity):
+    return sum(chunk.num_rows for chunk in chunks[entity] if not chunk.is_static)
+
+
+def timelines(chunks, entity):
+    return {name for chunk in chunks[entity] for name in chunk.timeline_names}
+
+
+def test_reruns_own_checker_finds_nothing(run):
+    rerun = [sys.executable, "-m", "rerun", "rrd", "verify", run.played.files["recording"]]
+    done = subprocess.run(rerun, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_everything_is_in_it_at_every_step(run, chunks):
+    seen = len(run.played.outcome.steps)
+    assert seen == STEPS + 1
+    each_step = ["world/arm/panda_hand", "world/arm/panda_leftfinger", "world/objects/object"]
+    each_step += [f"cameras/{name}" for name in ("exterior_left", "wrist")]
+    each_step += [
+        "plots/pose/x",
+        "plots/gripper/real",
+        "plots/progress/steps_to_go",
+        "plots/progress/latent_distance",
+    ]
+    each_plan = [
+        "world/imagined/path",
+        "imagined/wrist",
+        "imagined/exterior_left",
+        "latents/real",
+        "plots/energy/critic",
+    ]
+    each_plan += ["latents/imagined_next", "plots/milliseconds/plan", "plots/gripper/imagined"]
+    for entity in each_step:
+        assert rows(chunks, f"/{entity}") == seen, entity
+        assert {"step", "time"} <= timelines(chunks, f"/{entity}"), entity
+    for entity in each_plan:
+        assert rows(chunks, f"/{entity}") == STEPS, entity
+    assert rows(chunks, "/world/imagined/candidates") >= 2 * STEPS
+    assert {"step", "iteration"} <= timelines(chunks, "/world/imagined/candidates")
+    assert "iteration" not in timelines(chunks, "/cameras/wrist")
+    assert rows(chunks, "/goals/wrist") >= 1
+    assert rows(chunks, "/decisions") >= 1
+    for fixed in ("/world/envelope", "/world/table", "/world/arm/panda_link0"):
+        assert any(chunk.is_static for chunk in chunks[fixed]), fixed
+
+
+def test_it_opens_well_by_itself_and_is_small(run):
+    path = run.played.files["recording"]
+    reader = RrdReader(path)
+    assert len(reader.recordings()) == len(reader.blueprints()) == 1
+    views = {str(c.entity_path) for c in reader.stream(store=reader.blueprints()[0])}
+    assert sum(name.startswith("/view/") and name.count("/") == 2 for name in views) >= 10
+    for_70_steps = path.stat().st_size / (STEPS + 1) * 70
+    assert for_70_steps < 6_000_000
+    growing = path.stat().st_size
+    assert growing < 1_200_000
+
+
+def test_logging_a_step_takes_little(run, tmp_path):
+    recording = RunRecording(
+        tmp_path / "again.rrd", run.session.task, run.session.arm.limits,
+        decoder=run.session.mind.heads["decoder"],
+    )  # fmt: skip
+    took = []
+    for step in run.played.outcome.steps:
+        started = time.process_time()
+        recording(step)
+        took.append(time.process_time() - started)
+    recording.close()
+    assert np.median(took) < 0.020
+
+
+def test_the_video_shows_whole_pictures(run, tmp_path):
+    video = VideoFrames(run.played.files["video"])
+    assert len(video) == STEPS + 1
+    frame = video.read([0])[0]
+    assert frame.shape == (384, 512 + 384, 3)
+    assert frame[:, :512].std() > 10
+    assert frame[:192, 512:704].std() > 10
+
+
+def test_the_page_tells_how_it_ended(run, read_page):
+    page = read_page(run.played.files["report"])
+    words = " ".join(page.words)
+    assert ending(run.played) in words
+    assert [tag for tag, _ in page.shown] == ["video", "img", "img"]
+    assert '"engine": "mujoco"' in words
+
+
+@pytest.mark.parametrize("size", [32, 64, 100, 128, 256, 640])
+def test_a_picture_is_never_cut(size):
+    """At 128 pixels a goal's right and lower quarter used to be missing from the film."""
+    from agent.play import _grow
+
+    frame = np.zeros((size, size, 3), np.uint8)
+    frame[-1, -1] = frame[0, 0] = 255
+    frame[size // 2 :, :] += 100
+    grown = _grow(frame, 192)
+    assert grown.shape == (192, 192, 3)
+    assert grown[0, 0, 0] == 255
+    assert abs(int((grown[:, 0, 0] >= 100).sum()) - 96) <= 2 + 192 // size
+
+
+def test_each_step_is_a_line_and_the_end_is_said(run):
+    lines = [line for line in run.said if line.startswith("step")]
+    assert len(lines) == STEPS + 1
+    assert "steps to go" in lines[0]
+    assert "energy" in lines[0]
+    assert " ms" in lines[0]
+    assert " cm" in lines[0]
+    assert re.match(
+        rf"failure: (out of steps|taken for reached) after {STEPS} steps, \d+\.\d cm", ending(run.played)
+    )
+    assert figures_of(run.played)["steps"] == STEPS
+    assert not succeeded(run.played)
+
+
+def test_who_ends_without_a_judge_goes_by_the_agents_own_word():
+    from agent.agent import Outcome
+    from agent.play import Played
+
+    for status, good in (("reached", True), ("out of steps", False), ("stopped: the arm is blocked", False)):
+        played = Played(
+            outcome=Outcome(status=status, steps=[], goals=[]), success=None, distance_m=None, seconds=0
+        )
+        assert succeeded(played) is good
+
+
+@pytest.fixture
+def driven():
+    arm, driver = open_arm(EnvConfig(image_size_px=PX, cameras=["wrist"]))
+    arm.reset(seed=5)
+    yield arm, driver
+    arm.close()
+
+
+class Log:
+    """Keeps what is logged."""
+
+    def __init__(self):
+        self.entities = {}
+
+    def log(self, entity, content, **_):
+        self.entities.setdefault(entity, []).append(content)
+
+
+def test_links_are_drawn_where_the_simulator_has_them(driven):
+    arm, driver = driven
+    log = Log()
+    view = RobotView(log)
+    for action in ([0.05, 0.03, -0.04, 0, 0, 0.2, 0], [0, -0.05, 0, 0.1, 0, 0, 0.9]):
+        arm.act(np.array(action, float))
+        seen = arm.observe()
+        view.show(seen.joints, float(seen.pose[6]))
+        for link in [
+            *(f"panda_link{i}" for i in range(8)),
+            "panda_hand",
+            "panda_leftfinger",
+            "panda_rightfinger",
+        ]:
+            drawn, body = log.entities[f"world/arm/{link}"][-1], driver.data.body(link)
+            at = np.array(drawn.translation.as_arrow_array().to_pylist()[0])
+            turn = np.array(drawn.quaternion.as_arrow_array().to_pylist()[0])
+            np.testing.assert_allclose(at, body.xpos, atol=2e-3, err_msg=link)
+            np.testing.assert_allclose(abs(turn @ body.xquat[[1, 2, 3, 0]]), 1, atol=1e-4, err_msg=link)
+
+
+def test_every_link_has_a_shape():
+    log = Log()
+    RobotView(log)
+    shapes = {name for name, found in log.entities.items() if any(isinstance(f, rr.Mesh3D) for f in found)}
+    assert len(shapes) == 11
+    for name in shapes:
+        corners = np.array(log.entities[name][0].vertex_positions.as_arrow_array().to_pylist())
+        assert 0.01 < np.ptp(corners, axis=0).max() < 0.5, name
+
+
+def test_the_other_engine_is_recorded_too(tiny_model, tmp_path):
+    config = config_for(
+        tiny_model, env=EnvConfig(engine="pybullet", image_size_px=PX), budget_steps=2, task="reach"
+    )
+    session = open_session(config)
+    try:
+        played = play_session(session, config, tmp_path, say=lambda text: None)
+    finally:
+        session.arm.close()
+    assert played.distance_m is not None
+    assert played.files["recording"].stat().st_size > 10_000
+    assert Seeded is type(session.agent.actor._planner)
