@@ -103,7 +103,7 @@ def figures_of(played: Played) -> dict[str, Any]:
     """What results.json keeps of a run."""
     return {
         "success": played.success,
-        "status": played.outcome.status,
+        "ending": played.outcome.status,  # not "status", which results.json keeps for the command's own
         "steps": len(played.outcome.steps) - 1,
         "distance_m": played.distance_m,
         "plan_ms_median": float(np.median(played.plan_ms)) if played.plan_ms else None,
@@ -120,10 +120,11 @@ def ending(played: Played) -> str:
     """How it ended, in words."""
     steps = len(played.outcome.steps) - 1
     if played.success:
-        return f"success after {steps} steps: the object is {100 * (played.distance_m or 0):.1f} cm from where the picture shows it"
+        return f"success after {steps} steps, {100 * (played.distance_m or 0):.1f} cm from the goal"
     if played.success is None:
         return f"{played.outcome.status} after {steps} steps, in the agent's own judgement"
+    status = "taken for reached" if played.outcome.reached else played.outcome.status
     return (
-        f"failure: {played.outcome.status} after {steps} steps, {100 * (played.distance_m or 0):.1f} cm from the goal; "
+        f"failure: {status} after {steps} steps, {100 * (played.distance_m or 0):.1f} cm from the goal; "
         "another seed= gives another scene"
     )
