@@ -88,22 +88,28 @@ class Agent:
         surprise = self._new_surprise() if self._new_surprise else None
         goals = [self.perception.see_goal(goal) for goal in task.goals]
         steps: list[Step] = []
-        goal_index = steps_on_goal = 0
+        goal_index = steps_on_goal = still_steps = 0
         decision: Decision | None = None
         status = "out of steps"
         for index in range(task.budget_steps + 1):
             started = time.perf_counter()
+            before = steps[-1].percept.observation if steps else None
             percept = self.perception.see(self.arm.observe())
             perceived = time.perf_counter()
+            still_steps = (
+                still_steps + 1 if before is not None and hardly_moved(before, percept.observation) else 0
+            )
             self.memory.perceive(percept)
             felt = None
             if surprise is not None and decision is not None:
                 imagined = decision.plan.imagined
                 felt = surprise.measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
-            situation, choice = self._consider(task, goals, goal_index, steps_on_goal, percept, felt)
+            situation, choice = self._consider(
+                task, goals, goal_index, steps_on_goal, percept, felt, still_steps
+            )
             if choice.next_goal:
                 goal_index, steps_on_goal = goal_index + 1, 0
-                situation, later = self._consider(task, goals, goal_index, steps_on_goal, percept, felt)
+                situation, later = self._consider(task, goals, goal_index, steps_on_goal, percept, felt, 0)
                 choice.mode, choice.done = later.mode, later.done
                 choice.reasons += later.reasons
             stop = (
@@ -146,6 +152,7 @@ class Agent:
         steps_on_goal: int,
         percept: Percept,
         felt: float | None,
+        still_steps: int,
     ) -> tuple[Situation, Choice]:
         situation = Situation(
             goal_index=index,
@@ -153,6 +160,7 @@ class Agent:
             steps_to_go=self.costs.steps_to_go(percept.latent, goals[index], percept.pose),
             distance=self.costs.distance(percept.latent, goals[index]),
             surprise=felt,
+            still_steps=still_steps,
         )
         return situation, self.configurator.choose(task, situation)
 
@@ -178,6 +186,12 @@ class Agent:
             return [f"refused: {refusal}"]
         self.memory.did(outcome.commanded, float(decision.plan.energy[0]))
         return list(outcome.notes)
+
+
+def hardly_moved(before: Observation, after: Observation, least_m: float = 0.004) -> bool:
+    """Whether a step did next to nothing: no move to speak of and the gripper told the same as before."""
+    moved = float(np.linalg.norm(after.pose[:3] - before.pose[:3]))
+    return moved < least_m and abs(float(after.commanded[CLOSEDNESS] - before.commanded[CLOSEDNESS])) < 0.5
 
 
 def arm_action(observation: Observation, action: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ class Situation:
     steps_to_go: float
     distance: float
     surprise: float | None
+    still_steps: int = 0  # for how many steps the hand has hardly moved and the gripper not switched
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,7 +53,7 @@ class Configurator:
         ]
         lines.append(
             {
-                "both": "Mode 2 around what Mode 1 proposes: never worse than the proposal under the energy",
+                "both": "Mode 1 while it gets on; Mode 2 around what it proposes when it hesitates or is surprised",
                 "policy": "Mode 1 alone, as asked for",
                 "planner": "Mode 2 alone, without proposals, as asked for",
             }[s.mode]
@@ -89,9 +90,12 @@ class Configurator:
             choice.reasons.append(
                 f"sub-goal {situation.goal_index + 1} not reached in {s.patience_steps} steps: the next one may be nearer"
             )
-        if s.mode == "both" and s.confident_steps and situation.steps_to_go > s.confident_steps:
-            calm = situation.surprise is None or situation.surprise < 1.0
-            if calm:
+        if s.mode == "both" and s.hesitation_steps:
+            surprised = situation.surprise is not None and situation.surprise >= 1.0
+            hesitant = situation.still_steps >= s.hesitation_steps
+            if hesitant or surprised:
+                why = "surprised" if surprised else f"still for {situation.still_steps} steps"
+                choice.reasons.append(f"{why}, {situation.steps_to_go:.0f} steps to go: Mode 2")
+            else:
                 choice.mode = "policy"
-                choice.reasons.append(f"{situation.steps_to_go:.0f} steps to go and no surprise: Mode 1")
         return choice

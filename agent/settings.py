@@ -47,7 +47,7 @@ class ConfiguratorSettings:
     """What the configurator may not choose by itself, or starts from."""
 
     mode: str = "both"
-    """policy, planner or both (Mode 2 around what Mode 1 proposes; Mode 1 alone while it is confident)."""
+    """policy, planner or both (Mode 1 while it gets on and is unsurprised, else Mode 2 around what Mode 1 proposes)."""
     deadline_ms: float | None = None
     """Time for one plan; none: the planner's own budget."""
     reached_steps: float = 0.8
@@ -56,8 +56,8 @@ class ConfiguratorSettings:
     """Or when the latent distance, relative to random frames, is below this."""
     patience_steps: int = 14
     """Steps after which the next sub-goal is tried anyway."""
-    confident_steps: float = 0.0
-    """Mode 1 acts alone while the critic sees more steps than this to go; 0: never."""
+    hesitation_steps: int = 2
+    """Mode 1 acts alone until it has stood still for so many steps away from the goal; 0: Mode 2 always."""
 
 
 @dataclass(kw_only=True)

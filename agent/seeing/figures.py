@@ -14,7 +14,7 @@ from agent.imagining import AXES, AxisCheck, RollOuts
 from planners.landscape import Landscape
 
 INK, REAL, DREAM, WARN = "#22303c", "#2a7f62", "#3b6fb5", "#c8553d"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
     "axes.titleweight": "bold", "axes.titlesize": 11, "savefig.dpi": 130, "figure.constrained_layout.use": True,

@@ -124,12 +124,16 @@ def test_the_configurator_moves_on_with_a_reason(make_task, changes, next_goal, 
     assert bool(choice.reasons) == (next_goal or done)
 
 
-def test_mode_one_acts_alone_only_while_calm(make_task):
-    configurator = Configurator(ConfiguratorSettings(confident_steps=4.0))
+def test_mode_one_acts_alone_only_while_it_gets_on(make_task):
+    configurator = Configurator(ConfiguratorSettings(hesitation_steps=2))
     task = make_task((0.5, 0, 0.2))
     assert configurator.choose(task, situation(surprise=0.5)).mode == "policy"
     assert configurator.choose(task, situation(surprise=1.5)).mode == "both"
-    assert configurator.choose(task, situation(steps_to_go=2.0)).mode == "both"
+    assert configurator.choose(task, situation(still_steps=1)).mode == "policy"
+    hesitant = configurator.choose(task, situation(still_steps=2))
+    assert hesitant.mode == "both"
+    assert "Mode 2" in hesitant.reasons[0]
+    assert Configurator(ConfiguratorSettings(hesitation_steps=0)).choose(task, situation()).mode == "both"
 
 
 def test_surprise_is_calibrated_on_normal_steps():
