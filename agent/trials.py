@@ -60,6 +60,8 @@ class World:
     """A simulated arm with its truth, kept between trials."""
 
     def __init__(self, cell: Cell, image_size: int, cameras: tuple[str, ...], period_s: float) -> None:
+        self.arm: Arm
+        self.driver: Any
         self.arm, self.driver = make_arm(
             cell.engine,
             split=cell.split,

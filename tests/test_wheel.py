@@ -51,7 +51,11 @@ def test_wheel_holds_exactly_the_house(wheel: Path) -> None:
         for path in (HOUSE / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    ours = {n for n in wanted if n.endswith((".py", "py.typed")) or n.startswith(("configs/", "world_model/shipped/"))}
+    ours = {
+        n
+        for n in wanted
+        if n.endswith((".py", "py.typed")) or n.startswith(("configs/", "world_model/shipped/"))
+    }
     assert held - ours == set(), "in the wheel, and should not be"
     assert ours - held == set(), "missing from the wheel"
     assert wanted - ours == set(), "files in the packages that no rule ships"
@@ -73,13 +77,23 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("clean")
     venv.create(place, with_pip=False)
     lib = place / Path(sysconfig.get_path("purelib", vars={"base": "", "platbase": ""}).lstrip("/"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*pip, "--target", str(lib), str(wheel)], check=True)
     # Only as a search path: a .pth file found there (the editable install) is not followed.
     (lib / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     script = place / "bin" / "forearm"
     script.write_text(
-        f"#!{place}/bin/python\nimport sys\nfrom agent.cli.main import main\nsys.exit(main())\n", encoding="utf-8"
+        f"#!{place}/bin/python\nimport sys\nfrom agent.cli.main import main\nsys.exit(main())\n",
+        encoding="utf-8",
     )
     script.chmod(0o755)
     return place

@@ -18,7 +18,7 @@ from agent.arms import open_arm
 from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
 from agent.session import ending, figures_of, open_session, play_session, succeeded
-from agent.settings import EnvConfig, SessionConfig
+from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 from data.video import VideoFrames
 from planners.seeded import Seeded
 
@@ -27,7 +27,10 @@ STEPS = 8
 
 
 def config_for(model, **changes):
-    chosen = {"task": "grasp", "seed": 3, "budget_steps": STEPS, "env": EnvConfig(image_size_px=PX)}
+    chosen = {
+        "task": "grasp", "seed": 3, "budget_steps": STEPS, "env": EnvConfig(image_size_px=PX),
+        "configurator": ConfiguratorSettings(mode="planner"),
+    }  # fmt: skip
     planner = {
         "_target_": "planners.seeded.Seeded", "candidates": 48, "iterations": 2, "elites": 8, "refine": 2,
         "refine_steps": 1,
