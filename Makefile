@@ -33,7 +33,7 @@ bench: $(VENV)/.tests ## the figures in benchmarks/, one after the other
 check: $(VENV)/.tests ## lint, format, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run make format"; exit 1; }
-	@$(BIN)/codespell -q 3 README.md CHANGELOG.md docs agent data envs planners world_model configs tests/*.py
+	@$(BIN)/codespell -q 3 -L uery,alue README.md CHANGELOG.md docs agent data envs planners world_model configs tests/*.py
 	@$(BIN)/pyright >$(VENV)/pyright.log || { grep -A 2 -- " - error: " $(VENV)/pyright.log; exit 1; }
 	@tail -n 1 $(VENV)/pyright.log
 	@$(PYTEST) -n 0 tests/test_layers.py

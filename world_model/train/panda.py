@@ -1,6 +1,6 @@
 """The recipe of the shipped model: predict, roll out, recover the action, reach the goal, stay Gaussian.
 
-loss = |zhat - z|^2 + |shat - s|^2 + the same over a roll-out + inverse dynamics + policy + critic + touch + SIGReg(z)
+loss = |z' - z|^2 + |s' - s|^2 + the same over a roll-out + inverse dynamics + policy + critic + touch + SIGReg(z)
 
 Nothing is frozen and no gradient is stopped: SIGReg keeps the latent from collapsing, the inverse dynamics keeps in
 it what the arm controls, policy and critic what a goal is about, and touch where the thing is: the hand's own senses
