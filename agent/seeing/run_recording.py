@@ -128,6 +128,8 @@ class RunRecording:
                 seen = (self._decoder(plan.imagined.latents[0, 0, -1:]) * 255).byte().numpy()[0]
             for name, frame in zip(self._cameras, seen, strict=True):
                 log(f"imagined/{name}", _jpeg(frame))
+        if not plan.clouds:  # Mode 1 drew none: those of an earlier step would stay
+            log("world/imagined/candidates", rr.Clear(recursive=False))
         for number, cloud in enumerate(plan.clouds):
             self._recording.set_time("iteration", sequence=number)
             energies = cloud["energies"][0].numpy()
