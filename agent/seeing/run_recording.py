@@ -203,10 +203,12 @@ def _blueprint(cameras: tuple[str, ...], decoded: bool) -> rrb.Blueprint:
         rrb.TimeSeriesView(origin="plots/pose", name="position"),
         rrb.TimeSeriesView(origin="plots/milliseconds", name="milliseconds"),
         grid_columns=3,
+        name="plots",
     )
     latents = rrb.Horizontal(
         rrb.Spatial2DView(origin="latents/real", name="latent: real"),
         rrb.Spatial2DView(origin="latents/imagined_next", name="latent: imagined next"),
+        name="latents",
     )
     return rrb.Blueprint(
         rrb.Horizontal(
