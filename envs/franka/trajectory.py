@@ -109,10 +109,17 @@ def rotation_about(vector: np.ndarray) -> np.ndarray:
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Axis times angle [3] of a rotation of less than half a turn."""
+    """Axis times angle [3] of a rotation of up to half a turn."""
     w = np.array(
         [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
     )
     sine = np.linalg.norm(w) / 2
     angle = np.arctan2(sine, (np.trace(rotation) - 1) / 2)
-    return w / 2 if sine < 1e-9 else w / (2 * sine) * angle
+    if sine > 1e-7:
+        return w / (2 * sine) * angle
+    if angle < 1:
+        return w / 2
+    # Half a turn: the sines vanish, the axis is in R + 1 = 2 a a^T.
+    both = (rotation + np.eye(3)) / 2
+    column = both[:, int(np.argmax(np.diag(both)))]
+    return np.pi * column / np.linalg.norm(column)

@@ -121,7 +121,7 @@ def attempt(world, task: str, seed: int, *, steps: int, noise_m: float | None = 
 
 
 def test_reach_without_proposals(world) -> None:
-    small = {"candidates": 12, "iterations": 2, "horizon": 1}
+    small = {"candidates": 24, "iterations": 3, "horizon": 1}
     assert attempt(world, "reach", 30000, steps=16, noise_m=None, **small)
 
 

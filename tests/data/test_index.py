@@ -120,6 +120,7 @@ def test_the_split_depends_on_the_identity_alone_and_never_changes(logs, tmp_pat
 SPLIT = [False, False, False, True]
 
 
+@pytest.mark.slow  # counts processor time: needs a machine with nothing else to do
 def test_a_child_that_dies_or_hangs_is_replaced_at_once(logs):
     with Sandbox(limit_s=0.5) as sandbox:
         question = ("recognise", str(FIXTURES / "lerobot_tiny"))

@@ -180,6 +180,7 @@ def _fresh(out: Path) -> state.Progress:
 
 def _restore(out, resume, model, optimizer, loader, say) -> state.Progress:
     out.mkdir(parents=True, exist_ok=True)
+    state.clean(out)
     found = state.find(resume, out)
     if found is None:
         say(f"no checkpoint in {out} yet: starting at step 0")

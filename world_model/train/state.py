@@ -87,7 +87,7 @@ def remove_folder(path: Path) -> None:
 def clean(out: Path) -> None:
     """Remove what a killed process left half written."""
     for left in out.glob(".tmp-*"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from envs.franka.link import Link
 from envs.guarded import GuardedArm
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 @pytest.mark.parametrize("version", [5, 10])
 def test_goes_where_it_is_told_and_measures_it(fake, driver, version: int) -> None:
     robot = fake(version)
@@ -39,6 +40,7 @@ def test_goes_where_it_is_told_and_measures_it(fake, driver, version: int) -> No
     assert robot.state()["mode"] == "Idle", "closing the arm ends the motion properly"
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_dry_run_sends_nothing(fake, driver) -> None:
     robot = fake(10)
     dry = driver(robot, dry_run=True, confirm=False)
@@ -100,6 +102,7 @@ def test_late_plans_are_dropped_with_a_count(fake, driver) -> None:
     assert robot.state()["asked"] == 0
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_the_control_loop_does_not_wait_for_the_planner(fake, driver) -> None:
     robot = fake(10)
     busy = driver(robot)
