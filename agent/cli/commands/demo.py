@@ -10,13 +10,18 @@ from agent.settings import SessionConfig
 
 @dataclass(kw_only=True)
 class Config(SessionConfig):
-    """See it work: goal-image pick-and-place with the shipped model, on this machine, in two minutes."""
+    """See it work: pick-and-place to ONE goal picture with the shipped model, on this machine, in two minutes."""
+
+    final_only: bool = True
+    """Of the task's own goals take the last one alone."""
+    seed: int = 3
+    """Seed of the scene and of the search."""
 
 
 EXAMPLES = (
     "forearm demo",
-    "forearm demo seed=3 env=pybullet",
-    "forearm demo task=grasp final_only=true",
+    "forearm demo seed=5 env=pybullet",
+    "forearm demo task=grasp final_only=false",
 )
 
 
