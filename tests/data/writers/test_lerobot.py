@@ -182,6 +182,7 @@ def kill_at_random_moments(root: Path, count: int) -> None:
     assert len(by_uuid(root)) == len(found) + 3, "and the dataset can be continued"
 
 
+@pytest.mark.slow  # forks beside the threads of other libraries, which can hang: run it by itself
 def test_killed_at_any_moment(tmp_path):
     kill_at_random_moments(tmp_path, 5)
 
@@ -191,6 +192,7 @@ def test_killed_at_fifty_moments(tmp_path):
     kill_at_random_moments(tmp_path, 50)
 
 
+@pytest.mark.slow  # forks beside the threads of other tests' libraries, which can hang: run it by itself
 def test_two_processes_write_one_dataset(tmp_path):
     both = [start(tmp_path, range(0, 9)), start(tmp_path, range(100, 109))]
     for process in both:
