@@ -113,10 +113,7 @@ def test_it_opens_well_by_itself_and_is_small(run):
     assert len(reader.recordings()) == len(reader.blueprints()) == 1
     views = {str(c.entity_path) for c in reader.stream(store=reader.blueprints()[0])}
     assert sum(name.startswith("/view/") and name.count("/") == 2 for name in views) >= 10
-    for_70_steps = path.stat().st_size / (STEPS + 1) * 70
-    assert for_70_steps < 6_000_000
-    growing = path.stat().st_size
-    assert growing < 1_200_000
+    assert path.stat().st_size < 1_200_000  # most of it the arm's meshes, which are logged once
 
 
 def test_logging_a_step_takes_little(run, tmp_path):
