@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from data.types import CLOSEDNESS, Imagined, Memory
+from data.types import Imagined, Memory
+from world_model.compact import absolute
 from world_model.heads.probes import Probe, linear_probe, targets_of
 
 CANDIDATES = 16
@@ -90,8 +91,7 @@ def given_actions(model: object, actions: Tensor, poses: Tensor) -> Tensor:
     """Actions as the model's `imagine` takes them: some want the commanded closedness, not its change."""
     if not getattr(model, "absolute_gripper", False):
         return actions
-    told = (actions[..., CLOSEDNESS:] + poses[:, :-1, CLOSEDNESS:]).clamp(0, 1)
-    return torch.cat([actions[..., :CLOSEDNESS], told], -1)
+    return absolute(actions, poses[:, :-1])
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from data.types import CLOSEDNESS, Conventions, Memory
 from world_model.checkpoint import build
-from world_model.compact import absolute
 from world_model.dense import dense_config
 from world_model.features import STEP_M
+from world_model.health import given_actions
 from world_model.losses import InverseDynamics, prediction_error, sigreg, straightening, vicreg, vjepa2_ac
 
 _HERE, _MASKED = "world_model.train.recipes", "world_model.train.masked"
@@ -149,7 +149,7 @@ class Joint:
         assert isinstance(model, Learner)
         world, poses, actions = model.world, clip["poses"], clip["actions"]
         z = latents_of(world, clip)  # [B, T, N, D]
-        told = absolute(actions, poses[:, :-1]) if getattr(world, "absolute_gripper", False) else actions
+        told = given_actions(world, actions, poses)
         after, felt = _forced(world, z, poses, told, actions)
         terms = {"one_step": prediction_error(after, z[:, 1:])}
         if self.rollout:
