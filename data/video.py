@@ -21,9 +21,12 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 MAX_OPEN = 24  # decoders kept open in one process
+_EXACT = (
+    Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+)  # the fast one darkens by 1 in 255
 LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
 NEAR = 8  # frames: nearer than this, decoding on is cheaper than seeking
 
@@ -283,7 +286,9 @@ class VideoWriter:
                 f"the first was {self._stream.height}x{self._stream.width}"
             )
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._reformatter.reformat(picture, format=self._stream.pix_fmt, threads=1)
+        picture = self._reformatter.reformat(
+            picture, format=self._stream.pix_fmt, interpolation=_EXACT, threads=1
+        )
         picture.pts, picture.time_base = self.frames, 1 / self._rate
         for packet in self._stream.encode(picture):
             container.mux(packet)

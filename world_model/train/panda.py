@@ -54,7 +54,10 @@ class PandaRecipe:
     sigreg_weight: float = 1.0
     directions: int = 256
     colour_jitter: float = 0.1
-    """Greatest relative change of brightness and of each channel, the same for all frames of a clip and its goals."""
+    """Greatest relative change of each channel, the same for all frames of a clip and its goals: another lamp."""
+    frame_jitter: float = 0.03
+    """The same for each frame by itself, and as much again added (of 255): what a codec or an exposure does.  It
+    cannot be predicted, so the latent learns to leave it out."""
 
     def build(self, conventions: Conventions) -> nn.Module:
         return self.learner(CompactModel(conventions, **(self.model or {})))
@@ -70,11 +73,9 @@ class PandaRecipe:
         frames, poses, actions = clip["frames"], clip["poses"], clip["actions"]
         B, T = poses.shape[:2]
         seen = torch.cat([frames, clip["goals"]], 1)
-        tint = 1 + self.colour_jitter * (
-            2 * torch.rand(B, 1, 1, 1, 1, 3, generator=generator, device=poses.device) - 1
-        )
-        tinted = (seen * tint.bfloat16()).clamp_(0, 255)
-        z = model.world.encode(tinted.flatten(0, 1)).unflatten(0, (B, -1))  # [B, T + G, 1, D]
+        z = model.world.encode(self._tinted(seen, generator).flatten(0, 1)).unflatten(
+            0, (B, -1)
+        )  # [B, T + G, 1, D]
         touch = _touch_error(model.touch(z[:, :, 0]), clip["held"])
         z, goals = z[:, :T], z[:, T:]
         told = absolute(actions, poses[:, :-1])
@@ -121,6 +122,18 @@ class PandaRecipe:
             "inverse": inverse, "policy": policy, "critic": critic, "touch": touch, "sigreg": gaussian,
         }  # fmt: skip
         return loss, {name: float(value.detach()) for name, value in figures.items()}
+
+    def _tinted(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, T, V, H, W, 3] in another light."""
+        B, T, V = frames.shape[:3]
+
+        def within(greatest: float, *lead: int) -> Tensor:
+            drawn = torch.rand(*lead, 1, 1, 3, generator=generator, device=frames.device)
+            return greatest * (2 * drawn - 1)
+
+        factor = (1 + within(self.colour_jitter, B, 1, 1)) * (1 + within(self.frame_jitter, B, T, V))
+        offset = 255 * within(self.frame_jitter, B, T, V)
+        return torch.addcmul(offset.bfloat16(), frames.bfloat16(), factor.bfloat16()).clamp_(0, 255)
 
 
 def _touch_error(guess: Tensor, held: Tensor) -> Tensor:
