@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs import ENGINES
+from envs.scenes import SceneConfig
 from envs.tasks import TASKS
 
 from .build import AgentSettings, load_mind
@@ -39,6 +40,7 @@ class EvaluateSettings:
     seed: int = 10000
     model: str = "forearm-panda"
     workers: int = 2
+    scene: SceneConfig = field(default_factory=SceneConfig)
     agent: AgentSettings = field(default_factory=lambda: AgentSettings(stop_on_surprise=False))
 
 
@@ -166,7 +168,8 @@ def _one(cell: Cell, seed: int, settings: EvaluateSettings) -> Trial:
     cameras = tuple(conventions.cameras) if conventions else ()
     name = f"world {cell.engine} {cell.split} {size} {cameras}"
     if name not in _kept:
-        _kept[name] = World(cell, size, cameras, conventions.period_s if conventions else 0.2)
+        period_s = conventions.period_s if conventions else 0.2
+        _kept[name] = World(cell, size, cameras, period_s, scene=settings.scene)
     return run_trial(cell, seed, _kept[name], mind, settings.agent)
 
 

@@ -77,7 +77,13 @@ def failure_films(
         seen.add((cell.task, trial["failure"]))
         mind = mind or load_mind(settings.model)
         conventions = mind.model.conventions
-        world = World(cell, conventions.image_size, tuple(conventions.cameras), conventions.period_s)
+        world = World(
+            cell,
+            conventions.image_size,
+            tuple(conventions.cameras),
+            conventions.period_s,
+            scene=settings.scene,
+        )
         frames: list[np.ndarray] = []
         run_trial(cell, trial["seed"], world, mind, settings.agent, frames=frames)
         world.arm.close()

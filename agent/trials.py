@@ -12,6 +12,7 @@ from data.types import Observation
 from envs import make_arm
 from envs.arm import Arm, Refused
 from envs.expert import ScriptedHand
+from envs.scenes import SceneConfig
 from envs.tasks import OBJECT, Judge, TaskGoal, begin, make_goal, script
 
 from .agent import Outcome, Step
@@ -59,11 +60,20 @@ class Trial:
 class World:
     """A simulated arm with its truth, kept between trials."""
 
-    def __init__(self, cell: Cell, image_size: int, cameras: tuple[str, ...], period_s: float) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        image_size: int,
+        cameras: tuple[str, ...],
+        period_s: float,
+        *,
+        scene: SceneConfig | None = None,
+    ) -> None:
         self.arm: Arm
         self.driver: Any
         self.arm, self.driver = make_arm(
             cell.engine,
+            scene=scene,
             split=cell.split,
             cameras=cameras,
             width=image_size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from .looks import GRIPPERS
 from .panda import panda_spec
 from .scenes import CameraSpec, ObjectSpec, Scene, primitives_of
 from .textures import table_picture
@@ -15,7 +16,7 @@ _DIM = 0.75
 
 def build_model(scene: Scene, *, full_meshes: bool = False) -> mujoco.MjModel:
     """Compile the scene; hulls only for the model's cameras, full meshes for pictures for people."""
-    spec = panda_spec(full_meshes=full_meshes)
+    spec = panda_spec(full_meshes=full_meshes, look=GRIPPERS[scene.gripper])
     _set_physics(spec)
     _set_visuals(spec, scene, full_meshes)
     for item in scene.objects:

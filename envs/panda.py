@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from .arm import ArmError
+from .looks import GRIPPERS, GripperLook
 from .meshes import read_obj
 
 JOINT_NAMES = tuple(f"panda_joint{i}" for i in range(1, 8))
@@ -52,7 +53,7 @@ def panda_folder() -> Path:
     return folder
 
 
-def panda_spec(*, full_meshes: bool = False) -> mujoco.MjSpec:
+def panda_spec(*, full_meshes: bool = False, look: GripperLook = GRIPPERS["dark"]) -> mujoco.MjSpec:
     """A MuJoCo specification of the arm with a site `tool`: drawn as its hulls, or as its full meshes."""
     folder = panda_folder()
     urdf = (folder / "panda.urdf").read_text()
@@ -68,9 +69,9 @@ def panda_spec(*, full_meshes: bool = False) -> mujoco.MjSpec:
             continue
         geom.rgba = (0.93, 0.93, 0.94, 1.0)
         if geom.parent.name in ("panda_hand", "panda_leftfinger", "panda_rightfinger"):
-            geom.rgba = (0.30, 0.31, 0.33, 1.0) if "hand" in geom.parent.name else (0.18, 0.19, 0.21, 1.0)
+            geom.rgba = (*(look.hand if "hand" in geom.parent.name else look.finger), 1.0)
     _choose_looks(spec, full_meshes)
-    _add_fingertips(spec)
+    _add_fingertips(spec, look)
     spec.body("panda_hand").add_site(
         name="tool", pos=(0, 0, TOOL_OFFSET_M), size=(0.003, 0.003, 0.003), group=5
     )
@@ -103,7 +104,7 @@ def _choose_looks(spec: mujoco.MjSpec, full_meshes: bool) -> None:
             mesh.uservert, mesh.userface = vertices.ravel(), triangles.ravel()
 
 
-def _add_fingertips(spec: mujoco.MjSpec) -> None:
+def _add_fingertips(spec: mujoco.MjSpec, look: GripperLook) -> None:
     """Flat pads: the finger hull alone touches with an edge, and a carried cube swings on it."""
     for name in ("panda_leftfinger", "panda_rightfinger"):
         body = spec.body(name)
@@ -116,7 +117,7 @@ def _add_fingertips(spec: mujoco.MjSpec) -> None:
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=(0.0105, 0.004, 0.009),
             pos=(0, side * 0.004, 0.0445),
-            rgba=(0.12, 0.12, 0.13, 1),
+            rgba=(*look.pad, 1),
             friction=(2.0, 0.05, 0.001),
             condim=6,
             priority=1,

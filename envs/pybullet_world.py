@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from .arm import ArmError
+from .looks import GRIPPERS, GripperLook
 from .panda import FINGER_NAMES, JOINT_NAMES, panda_folder
 from .scenes import ObjectSpec, Scene, primitives_of
 from .textures import table_picture
@@ -27,10 +28,7 @@ from .textures import table_picture
 TIMESTEP_S = 0.004
 _WORLD, _HAND = 1, 2  # collision groups: table and objects; hand and fingers
 _LINK_COLOUR = (0.93, 0.93, 0.94)
-_COLOURS = {"panda_hand": (0.30, 0.31, 0.33)} | dict.fromkeys(
-    ("panda_leftfinger", "panda_rightfinger"), (0.18, 0.19, 0.21)
-)
-_PAD_COLOUR = (0.12, 0.12, 0.13)
+_FINGERS = ("panda_leftfinger", "panda_rightfinger")
 
 
 class World:
@@ -48,7 +46,7 @@ class World:
         bullet.setGravity(0, 0, -9.81)
         self.table = self._table(scene)
         self.robot = bullet.loadURDF(
-            str(panda_urdf(full_meshes=full_meshes)),
+            str(panda_urdf(full_meshes=full_meshes, look=GRIPPERS[scene.gripper])),
             useFixedBase=True,
             flags=bullet.URDF_USE_INERTIA_FROM_FILE,
         )
@@ -140,11 +138,11 @@ class World:
         return body
 
 
-def panda_urdf(*, full_meshes: bool = False) -> Path:
+def panda_urdf(*, full_meshes: bool = False, look: GripperLook = GRIPPERS["dark"]) -> Path:
     """Where the rewritten URDF lies; written on first use."""
     folder = panda_folder()
     return cached_file(
-        "panda.urdf", _rewrite((folder / "panda.urdf").read_text(), folder, full_meshes).encode()
+        "panda.urdf", _rewrite((folder / "panda.urdf").read_text(), folder, full_meshes, look).encode()
     )
 
 
@@ -209,7 +207,8 @@ def _cylinder_mesh(sides: int = 24) -> Path:
     return cached_file("cylinder.obj", ("\n".join(lines) + "\n").encode())
 
 
-def _rewrite(urdf: str, folder: Path, full_meshes: bool) -> str:
+def _rewrite(urdf: str, folder: Path, full_meshes: bool, look: GripperLook) -> str:
+    colours = {"panda_hand": look.hand} | dict.fromkeys(_FINGERS, look.finger)
     root = ElementTree.fromstring(urdf)
     for link in root.findall("link"):
         name = link.get("name", "")
@@ -217,7 +216,7 @@ def _rewrite(urdf: str, folder: Path, full_meshes: bool) -> str:
             "contact"
         ):  # friction anchors: not part of a snapshot, which must be exact
             link.remove(contact)
-        if name in ("panda_leftfinger", "panda_rightfinger"):
+        if name in _FINGERS:
             side = 1.0 if name == "panda_leftfinger" else -1.0
             link.append(_pad(side))
         if not full_meshes:
@@ -227,7 +226,7 @@ def _rewrite(urdf: str, folder: Path, full_meshes: bool) -> str:
                 visual = copy.deepcopy(collision)
                 visual.tag = "visual"
                 pad = visual.find("geometry/box") is not None
-                colour = _PAD_COLOUR if pad else _COLOURS.get(name, _LINK_COLOUR)
+                colour = look.pad if pad else colours.get(name, _LINK_COLOUR)
                 _paint(visual, f"{name}_{index}", colour)
                 link.append(visual)
     for mesh in root.iter("mesh"):

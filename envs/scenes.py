@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .looks import GRIPPERS
 from .objects import (
     COLOURS,
     HELD_OUT_COLOURS,
@@ -43,6 +44,8 @@ __all__ = [
 HELD_OUT_CAMERA_DEG = (1.0, 4.0)  # a ring of camera angles that training never draws from
 TABLES = ("plain", "checker", "stripes", "speckle")
 HELD_OUT_TABLES = ("stripes",)
+TABLE_COLOUR = (0.58, 0.50, 0.42)
+_CAMERA_ELEVATION_DEG = (10.0, 80.0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,11 +70,12 @@ class Scene:
     start_position: tuple[float, float, float]
     start_closedness: float
     target_xy: tuple[float, float]  # where a task wants the first object
-    table_colour: tuple[float, float, float] = (0.58, 0.50, 0.42)
+    table_colour: tuple[float, float, float] = TABLE_COLOUR
     table: str = "plain"
     light_direction: tuple[float, float, float] = (-0.3, 0.2, -1.0)
     light_diffuse: float = 0.6
     light_ambient: float = 0.45
+    gripper: str = "dark"
 
     def object(self, name: str) -> ObjectSpec:
         for item in self.objects:
@@ -119,12 +123,20 @@ class SceneConfig:
     """Least distance from the object to its target."""
     camera_jitter_deg: float = 1.0
     """Greatest turn of an exterior camera about its look-at point; 1 to 4 degrees are held out."""
+    camera_turn_deg: tuple[float, float] = (0.0, 0.0)
+    """Where exterior cameras stand in this lab: turned about the look-at point, around it and upwards."""
+    camera_distance: float = 1.0
+    """And so many times as far away from it."""
     tables: list[str] = field(default_factory=lambda: ["plain"])
     """Surfaces of the table: plain, checker, speckle; stripes are held out."""
     light_jitter: float = 0.15
     """Relative change of brightness."""
     table_jitter: float = 0.05
     """Change of each channel of the table's colour."""
+    table_colour: tuple[float, float, float] = TABLE_COLOUR
+    """The table's colour, each channel from 0 to 1."""
+    gripper: str = "dark"
+    """How the hand looks: dark, white or orange."""
 
 
 def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
@@ -145,7 +157,7 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
         )
     target = _draw_target(config, rng, objects)
     start = tuple(float(rng.uniform(*r)) for r in (config.start_x_m, config.start_y_m, config.start_z_m))
-    base = np.array([0.58, 0.50, 0.42]) + rng.uniform(-config.table_jitter, config.table_jitter, 3)
+    base = np.array(config.table_colour) + rng.uniform(-config.table_jitter, config.table_jitter, 3)
     bright = 1.0 + rng.uniform(-config.light_jitter, config.light_jitter)
     azimuth = rng.uniform(0, 2 * np.pi)
     scene = Scene(
@@ -160,6 +172,7 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
         light_direction=(0.35 * float(np.cos(azimuth)), 0.35 * float(np.sin(azimuth)), -1.0),
         light_diffuse=0.6 * float(bright),
         light_ambient=0.45 * float(bright),
+        gripper=config.gripper,
     )
     if len(config.tables) > 1 or config.tables != ["plain"]:
         # A generator of its own: scenes with plain tables stay what they were.
@@ -174,6 +187,8 @@ def check_scene(scene: Scene) -> None:
         raise SceneError("a scene needs at least one object; the first one is what tasks are about")
     if scene.table not in TABLES:
         raise SceneError(f"no table {scene.table!r}; there are {', '.join(TABLES)}")
+    if scene.gripper not in GRIPPERS:
+        raise SceneError(f"no gripper {scene.gripper!r}; there are {', '.join(GRIPPERS)}")
     for index, item in enumerate(scene.objects):
         check_object(item)
         for other in scene.objects[:index]:
@@ -281,10 +296,12 @@ def _draw_cameras(config: SceneConfig, rng: np.random.Generator, split: str) -> 
         size = _camera_turn_deg(config, rng, split)
         angle, around = np.deg2rad(size), rng.uniform(0, 2 * np.pi)
         offset = np.array(camera.position) - np.array(camera.look_at)
-        azimuth, tilt = angle * np.cos(around), angle * np.sin(around)
+        aside, upwards = np.deg2rad(config.camera_turn_deg)
+        azimuth, tilt = angle * np.cos(around) + aside, angle * np.sin(around) + upwards
         radius, heading = np.hypot(offset[0], offset[1]), np.arctan2(offset[1], offset[0]) + azimuth
         elevation = np.arctan2(offset[2], radius) + tilt
-        distance = float(np.linalg.norm(offset))
+        _check_camera(config, float(np.rad2deg(elevation)))
+        distance = float(np.linalg.norm(offset)) * config.camera_distance
         turned = distance * np.array(
             [np.cos(elevation) * np.cos(heading), np.cos(elevation) * np.sin(heading), np.sin(elevation)]
         )
@@ -297,6 +314,17 @@ def _draw_cameras(config: SceneConfig, rng: np.random.Generator, split: str) -> 
             )
         )
     return cameras
+
+
+def _check_camera(config: SceneConfig, elevation_deg: float) -> None:
+    low, high = _CAMERA_ELEVATION_DEG
+    if not low <= elevation_deg <= high:
+        raise SceneError(
+            f"camera_turn_deg {tuple(config.camera_turn_deg)} lifts an exterior camera to {elevation_deg:.0f} degrees above "
+            f"the table; it must stay between {low:.0f} and {high:.0f}: change the second number"
+        )
+    if not 0.5 <= config.camera_distance <= 3.0:
+        raise SceneError(f"camera_distance {config.camera_distance}: take 0.5 to 3 times the usual distance")
 
 
 def _triple(array: np.ndarray) -> tuple[float, float, float]:

@@ -78,6 +78,9 @@ def test_training_never_draws_what_is_held_out_and_evaluation_nothing_else(jitte
         (SceneConfig(shapes=["teapot"]), "no shape 'teapot'; there are .*cube.*cylinder"),
         (SceneConfig(colours=["mauve"]), "no colour 'mauve'; there are .*blue"),
         (SceneConfig(tables=["marble"]), "no table 'marble'; there are .*checker"),
+        (SceneConfig(gripper="gold"), "no gripper 'gold'; there are dark, white, orange"),
+        (SceneConfig(camera_turn_deg=(0.0, 60.0)), "lifts an exterior camera to .* between 10 and 80"),
+        (SceneConfig(camera_distance=9.0), "camera_distance 9.0: take 0.5 to 3 times"),
         (SceneConfig(distractors=(30, 30)), "no room for 'distractor_"),
         (SceneConfig(least_move_m=0.9), "no place for a target 0.9 m"),
     ],
@@ -167,3 +170,34 @@ def test_a_textured_table_looks_the_same_in_both_engines(table):
     assert np.abs(frames[0] - frames[1]).mean() < 12
     assert np.corrcoef(frames[0].ravel(), frames[1].ravel())[0, 1] > 0.9
     assert frames[0].std() > 10
+
+
+def test_a_camera_stands_where_the_lab_says_and_the_rest_of_the_scene_stays():
+    usual, moved = (
+        draw_scene(SceneConfig(), 4),
+        draw_scene(SceneConfig(camera_turn_deg=(14.0, 6.0), camera_distance=1.1), 4),
+    )
+    for a, b in zip(usual.cameras, moved.cameras, strict=True):
+        if a.on_hand:
+            assert asdict(a) == asdict(b)
+            continue
+        here, there = (np.subtract(c.position, c.look_at) for c in (a, b))
+        assert np.linalg.norm(there) == pytest.approx(1.1 * np.linalg.norm(here))
+        up = [np.rad2deg(np.arctan2(v[2], np.hypot(v[0], v[1]))) for v in (here, there)]
+        around = [np.rad2deg(np.arctan2(v[1], v[0])) for v in (here, there)]
+        assert (around[1] - around[0], up[1] - up[0]) == pytest.approx((14.0, 6.0))
+    assert [asdict(o) for o in usual.objects] == [asdict(o) for o in moved.objects]
+    assert usual.start_position == moved.start_position
+
+
+def test_another_gripper_is_seen_and_looks_the_same_in_both_engines():
+    frames = {}
+    for engine in ENGINES:
+        for gripper in ("dark", "white"):
+            arm, _ = make_arm(engine, cameras=("wrist",), scene=SceneConfig(gripper=gripper))
+            frames[engine, gripper] = arm.reset(seed=2).frames["wrist"].astype(float)
+            arm.close()
+    for engine in ENGINES:
+        change = np.abs(frames[engine, "white"] - frames[engine, "dark"]).max(-1)
+        assert 0.02 < (change > 60).mean() < 0.4, "only the fingers change"
+    assert np.abs(frames["mujoco", "white"] - frames["pybullet", "white"]).mean() < 12

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.cli.runs import Run
 from agent.settings import ConfiguratorSettings, CostSettings
+from envs.scenes import SceneConfig
 
 
 @dataclass(kw_only=True)
@@ -44,6 +45,8 @@ class Config:
     """Weights of the energies."""
     configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
     """How the agent goes about a task."""
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """What varies from scene to scene."""
 
 
 EXAMPLES = (
@@ -62,7 +65,7 @@ def run(config: Config, run: Run) -> int:
 
     settings = EvaluateSettings(
         tasks=config.tasks, engines=config.engines, methods=config.methods, goals=config.goals, splits=config.splits,
-        episodes=config.episodes, seed=config.seed, model=config.model, workers=config.workers,
+        episodes=config.episodes, seed=config.seed, model=config.model, workers=config.workers, scene=config.scene,
         agent=AgentSettings(
             planner=planner_from(config.planner), cost=config.cost, configurator=config.configurator, stop_on_surprise=False
         ),
