@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from data.types import CLOSEDNESS, Observation
-from envs.arm import Arm, Refused
+from envs.arm import Arm, ArmError, Refused, Stopped
 
 from .actor import Acts, Decision
 from .configurator import Choice, Configures, Situation
@@ -94,7 +94,14 @@ class Agent:
         for index in range(task.budget_steps + 1):
             started = time.perf_counter()
             before = steps[-1].percept.observation if steps else None
-            percept = self.perception.see(self.arm.observe())
+            try:
+                observation = self.arm.observe()
+            except ArmError as error:  # a camera, the line: the arm holds already
+                if not steps:
+                    raise
+                status = f"stopped: {error}"
+                break
+            percept = self.perception.see(observation)
             perceived = time.perf_counter()
             still_steps = (
                 still_steps + 1 if before is not None and hardly_moved(before, percept.observation) else 0
@@ -140,7 +147,13 @@ class Agent:
                     status = "reached"
                 break
             assert decision is not None
-            notes += self._act(percept.observation, decision)
+            try:
+                notes += self._act(percept.observation, decision)
+            except (
+                ArmError
+            ) as error:  # stopped by a person, a reflex, a lost connection: what was done is kept
+                status = f"stopped: {error}"
+                break
             steps_on_goal += 1
         return Outcome(status=status, steps=steps, goals=goals)
 
@@ -181,6 +194,8 @@ class Agent:
         action = arm_action(observation, decision.action.numpy())
         try:
             outcome = self.arm.act(action)
+        except Stopped:
+            raise
         except Refused as refusal:
             self.memory.did(observation.commanded, float(decision.plan.energy[0]))
             return [f"refused: {refusal}"]

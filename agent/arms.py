@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from envs import ENGINES, make_arm
 
 from .settings import EnvConfig
 
+REAL = "franka"
 
-def open_arm(env: EnvConfig) -> tuple[Any, Any]:
-    """The guarded arm and its driver."""
+
+def is_real(env: EnvConfig) -> bool:
+    return env.engine == REAL
+
+
+def open_arm(
+    env: EnvConfig, *, say: Callable[[str], None] = print, keys: bool = True, cameras: Any = None
+) -> tuple[Any, Any]:
+    """The guarded arm and its driver.  A real one says first what it will keep; `keys`: any key stops it.
+
+    `cameras` are opened already, by name; None: those that `env` names.
+    """
+    if is_real(env):
+        from envs.franka.opening import open_franka
+
+        arm, driver = open_franka(
+            env, period_s=env.period_s, image_size_px=env.image_size_px, keys=keys, cameras=cameras
+        )
+        for line in driver.promises():
+            say(line)
+        return arm, driver
     if env.engine not in ENGINES:
-        raise ValueError(f"no engine {env.engine!r}; there are {', '.join(ENGINES)}")
+        raise ValueError(f"no engine {env.engine!r}; there are {', '.join((*ENGINES, REAL))}")
     return make_arm(
         env.engine,
         scene=env.scene,
@@ -22,3 +43,17 @@ def open_arm(env: EnvConfig) -> tuple[Any, Any]:
         height=env.image_size_px,
         period_s=env.period_s,
     )
+
+
+def require_simulated(env: EnvConfig, what: str) -> None:
+    if is_real(env):
+        raise ValueError(f"{what} needs a simulated arm: env=mujoco or env=pybullet, not env={env.engine}")
+
+
+def require_motion(env: EnvConfig, what: str) -> None:
+    """For what means nothing on an arm that stands still."""
+    if is_real(env) and env.dry_run:
+        raise ValueError(
+            f"{what} moves the arm, and this is a dry run; look at what it promises, keep a hand on the emergency "
+            "stop, and add env.dry_run=false env.confirm=true"
+        )

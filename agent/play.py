@@ -27,6 +27,7 @@ class Played:
     seconds: float
     plan_ms: list[float] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    arm: dict[str, Any] = field(default_factory=dict)  # what a real arm reports: punctuality, holds, faults
 
 
 def play(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from envs.tasks import TaskGoal, begin, check_task, make_goal
 
 from .agent import Agent
-from .arms import open_arm
+from .arms import is_real, open_arm
 from .build import AgentSettings, Mind, build_agent, load_mind, planner_from
+from .calibrate import CalibratedArm, Calibration
 from .goals import load_goals
 from .play import Played, play
+from .recording_arm import RecordingArm
 from .settings import SessionConfig
 from .task import Goal, Task
 from .trials import BUDGET_STEPS
@@ -26,35 +29,77 @@ class Session:
 
     mind: Mind
     arm: Any
-    truth: Any
+    driver: Any
     agent: Agent
     task: Task
     judged: TaskGoal | None  # the task's own goal, for the judge
+    recorder: RecordingArm | None = None
+
+    @property
+    def truth(self) -> Any:
+        """The driver where it is a simulator's; a real arm's knows nothing about objects."""
+        return self.driver if hasattr(self.driver, "object_poses") else None
+
+    def close(self) -> None:
+        """Let go of the arm; an episode that was not completed is thrown away."""
+        self.arm.close()
+        if self.recorder is not None:
+            self.recorder.abandon()
 
 
-def open_session(config: SessionConfig) -> Session:
-    """Load the model, open the arm, lay out the scene, take or read the goals."""
+def open_session(
+    config: SessionConfig, *, say: Callable[[str], None] = print, cameras: Any = None
+) -> Session:
+    """Load the model, open the arm, lay out the scene, take or read the goals.
+
+    `cameras`: those of a real arm, opened already.
+    """
     check_task(config.task)
+    real = is_real(config.env)
+    if real and not config.goal:
+        raise ValueError(
+            "a real arm's goals are pictures: goal=... (make one: forearm goal env=franka env.host=...)"
+        )
     mind = load_mind(config.model)
-    arm, driver = open_arm(config.env)
+    goals = load_goals(config.goal, mind.model.conventions) if config.goal else []
+    arm, driver = open_arm(config.env, say=say, cameras=cameras)
+    try:
+        return _open(config, mind, goals, arm, driver, real)
+    except BaseException:
+        arm.close()
+        raise
+
+
+def _open(config: SessionConfig, mind: Mind, goals: list[Goal], arm: Any, driver: Any, real: bool) -> Session:
     settings = AgentSettings(
         planner=planner_from(config.planner),
         cost=config.cost,
         configurator=config.configurator,
         keep_clouds=True,
+        stop_on_surprise=not (real and config.env.dry_run),  # nothing moves, which is no surprise
     )
-    agent = build_agent(mind, arm, settings)
-    begin(config.task, arm, driver, seed=config.seed)
+    recorder, used = None, arm
+    if config.record:
+        recorder = used = RecordingArm(
+            arm, Path(config.record), task=config.task, lab="LAB" if real else "SIM", robot=config.env.engine
+        )
+    if config.calibration:
+        used = CalibratedArm(used, Calibration.load(Path(config.calibration)))
+    agent = build_agent(mind, used, settings)
     judged: TaskGoal | None = None
-    if config.goal:
-        goals = load_goals(config.goal, mind.model.conventions)
+    if real:
+        arm.reset(options={"stay": not config.env.go_home})
     else:
-        judged = make_goal(config.task, arm, driver, seed=config.seed)
-        if config.final_only:
-            judged = judged.final_only()
-        goals = [Goal(frames=view.frames, name=view.name) for view in judged.views]
+        begin(config.task, arm, driver, seed=config.seed)
+        if not goals:
+            judged = make_goal(config.task, arm, driver, seed=config.seed)
+            if config.final_only:
+                judged = judged.final_only()
+            goals = [Goal(frames=view.frames, name=view.name) for view in judged.views]
     task = Task(goals=goals, budget_steps=config.budget_steps or BUDGET_STEPS[config.task], name=config.task)
-    return Session(mind=mind, arm=arm, truth=driver, agent=agent, task=task, judged=judged)
+    return Session(
+        mind=mind, arm=arm, driver=driver, agent=agent, task=task, judged=judged, recorder=recorder
+    )
 
 
 def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any) -> Played:
@@ -86,6 +131,13 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
     finally:
         recording.close()
     played.files["recording"] = recording.path
+    report = getattr(session.driver, "report", None)
+    if report is not None:
+        played.arm = report()
+    if session.recorder is not None:
+        episode = session.recorder.finish(success=succeeded(played), about={"ending": played.outcome.status})
+        if episode is not None:
+            played.files["episode"] = episode
     facts = {
         "task": config.task,
         "seed": config.seed,
@@ -108,7 +160,28 @@ def figures_of(played: Played) -> dict[str, Any]:
         "distance_m": played.distance_m,
         "plan_ms_median": float(np.median(played.plan_ms)) if played.plan_ms else None,
         "seconds": played.seconds,
+        **({"arm": played.arm} if played.arm else {}),
     }
+
+
+def report_lines(arm: dict[str, Any]) -> list[str]:
+    """What a real arm's report says, for people."""
+    if not arm:
+        return []
+    control = arm["control"]
+    lines = [
+        f"control  {control.get('turns', 0)} turns of {control.get('period_ms', 0):.0f} ms: median {control['median_ms']:.1f}, "
+        f"99 % {control['p99_ms']:.1f}, worst {control['worst_ms']:.1f} ms; {control['misses']} deadlines missed"
+        if control.get("turns")
+        else "control  nothing was sent to the arm"
+    ]
+    lines.append(
+        f"holds    {arm['watchdog_holds']} by the watchdog; {arm['late_plans_dropped']} late plans dropped"
+    )
+    for name, camera in arm["cameras"].items():
+        faults = ", ".join(f"{kind} {count}" for kind, count in camera["faults"].items()) or "no faults"
+        lines.append(f"camera   {name}: {camera['rate_hz']:.0f} pictures a second, {faults}")
+    return lines
 
 
 def succeeded(played: Played) -> bool:

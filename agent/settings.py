@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs.franka.config import FrankaConfig
 from envs.scenes import SceneConfig
 
 
 @dataclass(kw_only=True)
-class EnvConfig:
-    """A simulated arm and its scenes."""
+class EnvConfig(FrankaConfig):
+    """An arm: simulated with its scenes, or real."""
 
     engine: str = "mujoco"
-    """mujoco or pybullet."""
+    """mujoco, pybullet or franka (a real one; it moves nothing until told twice)."""
     split: str = "train"
     """train, or held_out: shapes, colours and camera angles that no training saw."""
     image_size_px: int = 128
@@ -81,6 +82,20 @@ class Proportions:
 
 
 @dataclass(kw_only=True)
+class DrivenConfig:
+    """An agent that collects."""
+
+    model: str = "forearm-panda"
+    """A shipped model's name, or a folder."""
+    mode: str = "both"
+    """policy, planner or both."""
+    correct: bool = False
+    """The scripted hand takes over somewhere on the way and finishes; only what it does is recorded."""
+    noise_m: tuple[float, ...] = field(default_factory=lambda: (0.0, 0.003, 0.008))
+    """Deviations of the noise on the scripted hand's steps; one is drawn per episode."""
+
+
+@dataclass(kw_only=True)
 class SessionConfig:
     """Everything that a run with an arm needs to know."""
 
@@ -108,3 +123,7 @@ class SessionConfig:
     """Weights of the energies."""
     configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
     """How the agent goes about a task."""
+    calibration: str = ""
+    """A calibration.json of `forearm calibrate`, whose map is applied to what is planned; empty: none."""
+    record: str = ""
+    """Folder of a log in DROID's layout that this run is added to; empty: none."""

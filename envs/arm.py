@@ -33,6 +33,10 @@ class Refused(ArmError):
     """A command that was not carried out; the arm holds."""
 
 
+class Stopped(Refused):
+    """Somebody stopped the arm: nothing will be carried out until `reset`."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Limits:
     """The safety envelope: what no commanded pose may leave.  Lengths in metres, angles in radians."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.types import Camera, Observation
 
-from .arm import ArmError, Driver, Limits, Outcome, Refused
+from .arm import ArmError, Driver, Limits, Outcome, Refused, Stopped
 from .envelope import check_action, check_limits, safe_pose
 
 REANCHOR_M = 0.02
@@ -54,7 +54,7 @@ class GuardedArm:
         with self._lock:
             self._require_open()
             if self._stopped:
-                raise Refused("the arm was stopped and holds; call reset() to move again")
+                raise Stopped("the arm was stopped and holds; call reset() to move again")
             self._cancel_watchdog()
             try:
                 action = check_action(action)

@@ -1,7 +1,7 @@
 """The fake controller's clock and its back door: `python -m envs.fake_fci.server --version 10 --host 127.0.0.2`.
 
-The back door is this process's standard input and output, one JSON object a line: {"do": "reflex", "error":
-"joint_reflex"}, and so on (`Server.obey`).  Standard input's end is the server's end.
+The back door takes one JSON object a line: {"do": "reflex", "error": "joint_reflex"}, and so on (`Server.obey`), at
+standard input, whose end is the server's end, and at port 1339.  `--alone`: the port only, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..scenes import SceneConfig, draw_scene
+from .doors import Door, LoopbackDoor, StandardDoor
 from .gripper import Gripper
 from .physics import STEP_S, Physics
 from .robot import Robot
@@ -42,6 +42,7 @@ class Server:
         relaxed_s: float = RELAXED_S,
         model_library: Path | None = None,
     ) -> None:
+        self.seed, self.split = seed, split
         self.scene = draw_scene(SceneConfig(), seed, split)
         self.physics = Physics(self.scene)
         library = model_library.read_bytes() if model_library else None
@@ -106,6 +107,8 @@ class Server:
         robot, physics = self.robot, self.physics
         return {
             "version": robot.dialect.version,
+            "seed": self.seed,
+            "split": self.split,
             "mode": robot.mode,
             "moving": robot.moving,
             "generator": robot.generator,
@@ -167,22 +170,6 @@ class Server:
         self.gripper.close()
 
 
-def _serve_back_door(server: Server, buffer: bytearray) -> None:
-    with contextlib.suppress(BlockingIOError):
-        data = os.read(0, 65536)
-        if not data:
-            server.open = False
-        buffer.extend(data)
-    while (end := buffer.find(b"\n")) >= 0:
-        line = bytes(buffer[:end])
-        del buffer[: end + 1]
-        try:
-            answer = {"ok": True, **server.obey(json.loads(line))}
-        except (ValueError, TypeError, KeyError) as error:
-            answer = {"ok": False, "error": str(error)}
-        print(json.dumps(answer), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
@@ -193,20 +180,21 @@ def main() -> None:
     parser.add_argument(
         "--model-library", type=Path, default=None, help="compiled model that version 5 serves"
     )
-    arguments = parser.parse_args()
-    server = Server(**vars(arguments))
-    buffer = bytearray()
-    os.set_blocking(0, False)
-    print(json.dumps({"ready": True, "host": arguments.host}), flush=True)
-    try:
-        while server.open:
+    parser.add_argument("--alone", action="store_true", help="do not end with standard input, but at Ctrl-C")
+    arguments = vars(parser.parse_args())
+    alone = arguments.pop("alone")
+    server = Server(**arguments)
+    doors: list[Door] = [LoopbackDoor(arguments["host"], server.obey)]
+    doors += [] if alone else [StandardDoor(server.obey)]
+    print(json.dumps({"ready": True, "host": arguments["host"]}), flush=True)
+    with contextlib.closing(server), contextlib.closing(doors[0]), contextlib.suppress(KeyboardInterrupt):
+        while server.open and not doors[-1].ended:
             server.cycle()
             if not server.robot.requests.connected:
                 time.sleep(NOBODY_S)
             if server.robot.number % 5 == 0 or not server.robot.requests.connected:
-                _serve_back_door(server, buffer)
-    finally:
-        server.close()
+                for door in doors:
+                    door.serve()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arm import ArmError
+from .doors import DOOR_PORT
 from .wire import GRIPPER_PORT, ROBOT_PORT
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +103,7 @@ def free_loopback_address() -> str:
         host = f"127.0.77.{number}"
         probes = []
         try:
-            for port in (ROBOT_PORT, GRIPPER_PORT):
+            for port in (ROBOT_PORT, GRIPPER_PORT, DOOR_PORT):
                 probe = socket.socket()
                 probes.append(probe)
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,5 +115,5 @@ def free_loopback_address() -> str:
             for probe in probes:
                 probe.close()
     raise ArmError(
-        f"no loopback address has ports {ROBOT_PORT} and {GRIPPER_PORT} free; end old fake controllers"
+        f"no loopback address has ports {ROBOT_PORT} to {DOOR_PORT} free; end old fake controllers"
     )

@@ -13,6 +13,7 @@ from ..franka.cameras import WatchedCamera
 from ..mujoco_cameras import Cameras
 from ..mujoco_world import build_model
 from ..scenes import SceneConfig, draw_scene
+from .doors import Visitor
 from .spawn import FakeFranka
 
 _NOISE = 2.0  # of 255: a sensor's pictures are never the same twice
@@ -21,7 +22,7 @@ _NOISE = 2.0  # of 255: a sensor's pictures are never the same twice
 class TwinSource:
     """One camera of the scene.  Everything that draws lives in the thread that reads."""
 
-    def __init__(self, robot: FakeFranka, name: str, size: int, rate_hz: float = 15.0) -> None:
+    def __init__(self, robot: FakeFranka | Visitor, name: str, size: int, rate_hz: float = 15.0) -> None:
         self._robot, self._name, self._size, self._period_s = robot, name, size, 1.0 / rate_hz
         self._cameras: Cameras | None = None
         self._random = np.random.default_rng(0)
@@ -29,7 +30,8 @@ class TwinSource:
 
     def read(self) -> tuple[np.ndarray, float]:
         if self._cameras is None:
-            self._model = build_model(draw_scene(SceneConfig(), self._robot.seed, self._robot.split))
+            known = self._robot.do("state")
+            self._model = build_model(draw_scene(SceneConfig(), known["seed"], known["split"]))
             self._data = mujoco.MjData(self._model)
             self._cameras = Cameras(self._model, (self._name,), self._size, self._size)
             mujoco.mj_forward(self._model, self._data)
@@ -49,6 +51,8 @@ class TwinSource:
     def close(self) -> None:
         if self._cameras is not None:
             self._cameras.close()
+        if isinstance(self._robot, Visitor):
+            self._robot.close()
 
 
 def twin_cameras(

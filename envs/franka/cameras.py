@@ -1,6 +1,7 @@
 """Cameras of a real robot behind one small protocol, with time stamps and a watch for what goes wrong.
 
-`open_camera` knows: v4l:0 (OpenCV), realsense:SERIAL, zed:SERIAL, and video:PATH (a recording stands in).
+`open_camera` knows: v4l:0 (OpenCV), realsense:SERIAL, zed:SERIAL, video:PATH (a recording stands in), and fake:HOST
+(the table of a fake controller, drawn).
 """
 
 from __future__ import annotations
@@ -256,6 +257,13 @@ class VideoSource:
         self._frames.close()
 
 
+def _fake_source(host: str, name: str, size: int) -> FrameSource:
+    from ..fake_fci.doors import Visitor
+    from ..fake_fci.twin import TwinSource
+
+    return TwinSource(Visitor(host or "127.0.0.1"), name, size)
+
+
 def open_camera(
     address: str,
     *,
@@ -267,7 +275,7 @@ def open_camera(
     size: int | None = None,
     crop: str = "square",
 ) -> WatchedCamera:
-    """Open v4l:DEVICE, realsense:SERIAL, zed:SERIAL or video:PATH and watch it.
+    """Open v4l:DEVICE, realsense:SERIAL, zed:SERIAL, video:PATH or fake:HOST and watch it.
 
     `size`: crop and scale every frame to the model's square of so many pixels.
     """
@@ -277,12 +285,15 @@ def open_camera(
         "realsense": lambda: RealSenseSource(where, width, height, rate_hz),
         "zed": lambda: ZedSource(where, width, height, rate_hz),
         "video": lambda: VideoSource(Path(where)),
+        "fake": lambda: _fake_source(where, name, size or height),
     }
     if kind not in makers:
         raise ArmError(f"camera {address!r}: there are {', '.join(f'{k}:...' for k in makers)}")
     source = makers[kind]()
     if isinstance(source, VideoSource):
         width, height = source.width, source.height
+    elif kind == "fake":
+        width = height = size or height
     info = Camera(name=name, width=size or width, height=size or height, moving=moving)
 
     def prepare(frame: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from ..arm import Limits
 
 FIRST_SPEED = 0.1  # of full speed, until the operator asks for more
 CLIENT_OF = {"fr3": "franky", "panda": "panda", "droid": "droid"}
@@ -12,6 +14,8 @@ CLIENT_OF = {"fr3": "franky", "panda": "panda", "droid": "droid"}
 @dataclass(kw_only=True)
 class FrankaConfig:
     """A real Franka."""
+
+    HEADING: ClassVar[str] = "A real arm (env=franka)"
 
     host: str = ""
     """Address of the robot's control, or of DROID's server."""
@@ -25,8 +29,20 @@ class FrankaConfig:
     """Plan, show and log, and send nothing."""
     confirm: bool = False
     """With dry_run=false: yes, move the arm."""
+    go_home: bool = False
+    """Begin by going to the start pose, straight up first; otherwise from where the arm is."""
     speed: float = FIRST_SPEED
     """Share of the full speed (0.5 m/s, 1 rad/s)."""
+    patience_s: float | None = None
+    """How late agent, camera or connection may be before the arm holds; null: one model step."""
+    workspace_low_m: list[float] = field(default_factory=lambda: list(Limits().low))
+    """Corner of the box that the tool point never leaves, in the base frame."""
+    workspace_high_m: list[float] = field(default_factory=lambda: list(Limits().high))
+    """Its opposite corner."""
+    table_z_m: float = Limits().table_z
+    """Height of the table in the base frame."""
+    max_tilt_rad: float = Limits().max_tilt_rad
+    """Of the hand from straight down."""
     force_n: float = 30.0
     """Contact force above which the robot stops."""
     gripper_force_n: float = 20.0
@@ -34,7 +50,7 @@ class FrankaConfig:
     stiffness_n_m: float = 800.0
     """Of the hand against being pushed aside."""
     camera_addresses: dict[str, str] = field(default_factory=dict)
-    """Name: v4l:0, realsense:SERIAL, zed:SERIAL or video:PATH."""
+    """Name: v4l:0, realsense:SERIAL, zed:SERIAL, video:PATH or fake:HOST."""
     camera_width_px: int = 1280
     """Of the cameras' own pictures."""
     camera_height_px: int = 720
@@ -45,3 +61,21 @@ class FrankaConfig:
     """A file whose appearance stops the arm; empty: none."""
     extra: dict[str, Any] = field(default_factory=dict)
     """For one client: mode (panda: impedance, pose), port (droid)."""
+
+    @property
+    def limits(self) -> Limits:
+        """The envelope that these values ask for."""
+        for name, corner in (
+            ("workspace_low_m", self.workspace_low_m),
+            ("workspace_high_m", self.workspace_high_m),
+        ):
+            if len(corner) != 3:
+                raise ValueError(f"env.{name} is {corner}; it takes three numbers, x y z in metres")
+        x, y, z = self.workspace_low_m
+        far_x, far_y, far_z = self.workspace_high_m
+        return Limits(
+            low=(x, y, z),
+            high=(far_x, far_y, far_z),
+            table_z=self.table_z_m,
+            max_tilt_rad=self.max_tilt_rad,
+        )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arm import ArmError, Limits
+from ..arm import ArmError
+from ..envelope import check_limits
 from ..guarded import GuardedArm
 from .cameras import WatchedCamera, open_camera
 from .client import Settings
@@ -23,7 +24,6 @@ def open_franka(
     *,
     period_s: float = 0.2,
     image_size_px: int = 128,
-    limits: Limits | None = None,
     cameras: dict[str, WatchedCamera] | None = None,
     keys: bool = True,
 ) -> tuple[GuardedArm, FrankaDriver]:
@@ -32,6 +32,8 @@ def open_franka(
         raise ArmError("which robot? env.host=ADDRESS (Desk's address; for DROID the control computer's)")
     if config.robot not in CLIENT_OF:
         raise ArmError(f"no robot {config.robot!r}; there are {', '.join(CLIENT_OF)}")
+    limits = config.limits
+    check_limits(limits)
     if cameras is None:
         cameras = {
             name: open_camera(
@@ -60,6 +62,7 @@ def open_franka(
         settings=settings,
         cameras=cameras,
         period_s=period_s,
+        patience_s=config.patience_s,
         dry_run=config.dry_run,
         confirm=config.confirm,
         speed=config.speed,

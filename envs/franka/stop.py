@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..arm import Refused
+from ..arm import Refused, Stopped
 
 _LOOK_S = 0.02
 
@@ -62,9 +62,9 @@ class OperatorStop:
         return self._pressed.is_set()
 
     def check(self) -> None:
-        """Raise Refused when the stop is pressed."""
+        """Raise Stopped when the stop is pressed."""
         if self.pressed:
-            raise Refused(f"operator's stop ({self._reason}): the arm holds. reset() to go on")
+            raise Stopped(f"operator's stop ({self._reason}): the arm holds. reset() to go on")
 
     def clear(self) -> None:
         """Let go of the stop; a file must be removed by hand first."""

@@ -17,19 +17,23 @@ EXAMPLES = (
     "forearm plan task=grasp seed=3",
     "forearm plan goal=episode:datasets/play@39 task=pick_place",
     "forearm plan task=reach env=pybullet planner=fast",
+    "forearm plan goal=goals/placed env=franka env.host=172.16.0.2",
 )
 
 
 def run(config: Config, run: Run) -> int:
-    from agent.session import ending, figures_of, open_session, play_session, succeeded
+    from agent.session import ending, figures_of, open_session, play_session, report_lines, succeeded
 
-    session = open_session(config)
-    run.say(f"{config.task} in {config.env.engine}, scene {config.seed}, model {config.model}")
+    session = open_session(config, say=run.say)
+    where = f"on {config.env.host}" if config.env.host else f"scene {config.seed}"
+    run.say(f"{config.task} in {config.env.engine}, {where}, model {config.model}")
     try:
         played = play_session(session, config, run.dir, say=run.say)
     finally:
-        session.arm.close()
+        session.close()
     run.say(ending(played))
+    for line in report_lines(played.arm):
+        run.say(line)
     for name, path in played.files.items():
         how = f"   open it: rerun {path}" if name == "recording" else ""
         run.say(f"{name:<10}{path}{how}")
