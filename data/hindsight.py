@@ -94,6 +94,11 @@ class HindsightLoader:
             held[piece] = held_positions(poses[piece], told)
         self._held = torch.from_numpy(held)
 
+    @property
+    def held(self) -> torch.Tensor:
+        """[N, 3] for every row of the cache: where the thing in hand is, see `held_positions`."""
+        return self._held
+
     def __iter__(self) -> Iterator[TensorDict]:
         while True:
             clip = self.batch(self._count * self._world + self._rank)

@@ -76,7 +76,7 @@ class PandaRecipe:
         z = model.world.encode(self._tinted(seen, generator).flatten(0, 1)).unflatten(
             0, (B, -1)
         )  # [B, T + G, 1, D]
-        touch = _touch_error(model.touch(z[:, :, 0]), clip["held"])
+        touch = touch_error(model.touch(z[:, :, 0]), clip["held"])
         z, goals = z[:, :T], z[:, T:]
         told = absolute(actions, poses[:, :-1])
 
@@ -136,7 +136,7 @@ class PandaRecipe:
         return torch.addcmul(offset.bfloat16(), frames.bfloat16(), factor.bfloat16()).clamp_(0, 255)
 
 
-def _touch_error(guess: Tensor, held: Tensor) -> Tensor:
+def touch_error(guess: Tensor, held: Tensor) -> Tensor:
     """Mean absolute error in decimetres, nearly, where something is ever held."""
     known = held.isfinite().all(-1)
     gap = (guess.float() - 10 * (held.nan_to_num() - held.new_tensor((0.5, 0.0, 0.05))))[known]
