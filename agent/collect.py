@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.types import Observation
 from envs.keyboard import Finished
 
 from .arms import EnvConfig, open_arm
 from .hands import OBJECT, Proportions, draw_hand
+from .settings import DrivenConfig
 
 LIFTED_M = 0.05
 
@@ -29,6 +31,8 @@ class CollectSettings:
     """The arm and its scenes."""
     proportions: Proportions = field(default_factory=Proportions)
     """How much of what."""
+    driven: DrivenConfig | None = None
+    """An agent drives instead of the scripted hand."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +47,9 @@ class Tally:
 
 
 def episode_uuid(settings: CollectSettings, seed: int) -> str:
-    return f"sim-{settings.env.engine}-{settings.env.split}-{seed:08d}"
+    driven = settings.driven
+    hand = "" if driven is None else "corrected-" if driven.correct else f"{driven.mode}-"
+    return f"sim-{settings.env.engine}-{settings.env.split}-{hand}{seed:08d}"
 
 
 def collect(
@@ -108,6 +114,10 @@ def record_episode(out: Path, seed: int, settings: CollectSettings) -> Tally:
     if key not in _worlds:
         _worlds[key] = open_arm(settings.env)
     arm, driver = _worlds[key]  # type: ignore[misc]
+    if settings.driven is not None:
+        from .corrections import record_driven
+
+        return record_driven(out, seed, settings, arm, driver)
     return write_episode(out, seed, settings, arm, driver)
 
 
@@ -120,53 +130,85 @@ def write_episode(
     *,
     kind: str | None = None,
     hand: Any = None,
+    observation: Observation | None = None,
 ) -> Tally:
     """Lay out the scene of `seed`, let `hand` act (one is drawn when there is none), write what happened.
 
-    A hand that has `see(observation)` is shown every observation; one that raises `Finished` ends the episode.
+    With an `observation` the scene stays as it is.  A hand that has `see(observation)` is shown every observation;
+    one that raises `Finished` ends the episode.
     """
-    from data.writers.droid import DroidWriter
-
     rng = np.random.default_rng([seed, 4242])
-    observation = arm.reset(seed=seed)
+    seen: Observation = arm.reset(seed=seed) if observation is None else observation
     if hand is None:
         kind, hand = draw_hand(settings.proportions, driver.scene, driver.scene_config, rng)
     see = getattr(hand, "see", None)
-    resting = driver.scene.object(OBJECT).half_height_m
-    start_xy = driver.object_poses()[OBJECT][:2].copy()
-    contact = lifted = placed = False
-    with DroidWriter(
-        out,
-        lab="SIM",
-        task=kind or "hand",
-        cameras=list(arm.cameras.values()),
-        hz=1.0 / settings.env.period_s,
-        uuid=episode_uuid(settings, seed),
-        scene_id=seed,
-        start_s=1_700_000_000.0 + seed * 60.0,
-    ) as writer:
+    with Recording(out, seed, settings, arm, driver, kind=kind or "hand") as recording:
         for step in range(settings.steps):
-            objects = driver.object_poses()
             if see is not None:
-                see(observation)
-            commanded, last = observation.commanded, step + 1 == settings.steps
+                see(seen)
+            commanded, objects = seen.commanded, driver.object_poses()
+            last = step + 1 == settings.steps
             if not last:
                 try:
-                    commanded = arm.act(hand.act(observation.pose, observation.commanded, objects)).commanded
+                    commanded = arm.act(hand.act(seen.pose, commanded, objects)).commanded
                 except Finished:
                     last = True
-            writer.add(observation, commanded, objects=objects)
-            observation = arm.observe()
-            contact |= OBJECT in driver.touching()
-            height = float(objects[OBJECT][2]) - resting
-            lifted |= height > LIFTED_M
-            moved = float(np.linalg.norm(objects[OBJECT][:2] - start_xy)) > 0.05
-            placed |= lifted and moved and height < 0.01 and OBJECT not in driver.touching()
+            recording.add(seen, commanded, objects)
+            seen = arm.observe()
+            recording.look()
             if last:
                 break
-        tally = Tally(seed=seed, kind=kind or "hand", contact=contact, lifted=lifted, placed=placed)
-        writer.finish(success=placed, extra_meta={"tally": asdict(tally), "scene": asdict(driver.scene)})
-    return tally
+    return recording.tally
+
+
+class Recording:
+    """One episode on its way to disk, and what is seen to happen in it; it appears whole at the end, or never."""
+
+    def __init__(
+        self, out: Path, seed: int, settings: CollectSettings, arm: Any, driver: Any, *, kind: str
+    ) -> None:
+        from data.writers.droid import DroidWriter
+
+        self.tally = Tally(seed=seed, kind=kind, contact=False, lifted=False, placed=False)
+        self._driver = driver
+        self._resting = driver.scene.object(OBJECT).half_height_m
+        self._start = driver.object_poses()[OBJECT][:2].copy()
+        self._writer = DroidWriter(
+            out,
+            lab="SIM",
+            task=kind,
+            cameras=list(arm.cameras.values()),
+            hz=1.0 / settings.env.period_s,
+            uuid=episode_uuid(settings, seed),
+            scene_id=seed,
+            start_s=1_700_000_000.0 + seed * 60.0,
+        )
+
+    def __enter__(self) -> Recording:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                about = {"tally": asdict(self.tally), "scene": asdict(self._driver.scene)}
+                self._writer.finish(success=self.tally.placed, extra_meta=about)
+        finally:
+            self._writer.__exit__(kind, error, trace)
+
+    def add(self, observation: Observation, commanded: np.ndarray, objects: Mapping[str, np.ndarray]) -> None:
+        """Append what was observed, and what was commanded from there."""
+        self._writer.add(observation, commanded, objects=objects)
+
+    def look(self) -> None:
+        """Note what has come of the last command."""
+        tally, touching = self.tally, OBJECT in self._driver.touching()
+        position = self._driver.object_poses()[OBJECT]
+        height = float(position[2]) - self._resting
+        moved = float(np.linalg.norm(position[:2] - self._start)) > 0.05
+        tally.contact |= touching
+        tally.lifted |= height > LIFTED_M
+        tally.placed |= tally.lifted and moved and height < 0.01 and not touching
 
 
 def summary(tallies: list[Tally], seconds: float) -> str:

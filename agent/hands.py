@@ -83,6 +83,10 @@ class ImperfectHand:
         self._noise_m, self._interruptions = noise_m, interruptions
         self._away: list[np.ndarray] = []
 
+    @property
+    def done(self) -> bool:
+        return self._hand.done and not self._away
+
     def act(self, pose: np.ndarray, commanded: np.ndarray, objects: Mapping[str, np.ndarray]) -> np.ndarray:
         if self._away:
             return self._away.pop()

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,19 +18,20 @@ from agent.surprise import scale_from
 from data.cache import FrameCache, build_cache
 from data.clips import ClipDataset, ClipLoader
 from data.hindsight import HindsightLoader
+from data.index import in_validation
 from data.types import Conventions, Memory
 from planners.actions import ActionSpace, GripperRule
 from planners.cem import CEM
 from planners.costs.goal import GoalDistance, latent_scale
 from planners.costs.total import Term, TotalCost
-from world_model.checkpoint import describe, load_model, save_head, save_model
+from world_model.checkpoint import describe, load_heads, load_model, save_head, save_model
 from world_model.dense import DenseModel
 from world_model.meta import load_vjepa2
 from world_model.predictors.tokens import TokenPredictor
 from world_model.train import state
 from world_model.train.distributed import Group
 from world_model.train.heads import HeadSettings, train_head
-from world_model.train.latents import LatentClips, Latents, encode_once
+from world_model.train.latents import LatentClips, Latents, encode_once, joined
 from world_model.train.loop import TrainResult, train
 from world_model.train.parts import Loader
 from world_model.train.recipes import Sizes, make_recipe
@@ -239,19 +241,28 @@ def finish(
     seed: int,
     card: dict[str, Any],
     group: Group,
+    play_tasks: Sequence[str] = (),
+    keep_heads: bool = False,
     half: bool = True,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures."""
+    """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures.
+
+    Episodes of `play_tasks` are no example to a policy.  `keep_heads`: the world model is as it was, so that the
+    heads not trained anew are good still.
+    """
     kind, config = start.described(world, conventions)
     path, dtype = out / "model", torch.float16 if half else None
-    source = sources[0]
     measures: dict[str, Any] = {}
     normalisation: dict[str, Any] = {}
     held: Latents | None = None
+    parts: list[Latents] = []
+    episodes = [episode for source in sources for episode in source.cache.episodes]
+    unseen = np.array([in_validation(episode.uuid, validation) for episode in episodes], bool)
     if getattr(world, "predictor", None) is not None:
-        held = encode(world, source, out / "latents" / "final", group, say)
-        judges = held.episodes(source.cache.split("validation", validation=validation))
+        parts = [encode(world, s, out / "latents" / f"final-{i}", group, say) for i, s in enumerate(sources)]
+        held = joined(parts)
+        judges = held.episodes(np.flatnonzero(unseen))
         moments = choose_moments(judges)
         latent_error, position_error = one_step_errors(world, moments)
         scale = scale_from(latent_error.numpy(), position_error.numpy())
@@ -262,11 +273,21 @@ def finish(
     save_model(
         path, world, kind=kind, config=config, conventions=conventions, normalisation=normalisation, card=card, dtype=dtype
     )  # fmt: skip
+    if keep_heads:
+        for name, head in load_heads(start.folder).items():
+            save_head(path, name, head, config=describe(start.folder).heads[name], dtype=dtype)
     for name in heads:
         assert held is not None, "heads need a world model with a predictor"
+        shown = parts[0] if name == "decoder" else held  # pictures of one log are enough
+        teaches = np.array([name != "policy" or episode.task not in play_tasks for episode in episodes])
+        if not teaches.any():
+            raise ValueError(
+                f"every episode is of one of the tasks {', '.join(play_tasks)}: none teaches a policy"
+            )
+        teaches = teaches[: len(shown.rows)]
         head, sizes, measured = train_head(
-            name, held.episodes(source.cache.split("train", validation=validation)), out=out / "heads" / name,
-            validation=held.episodes(source.cache.split("validation", validation=validation)),
+            name, shown.episodes(np.flatnonzero(teaches & ~unseen[: len(teaches)])), out=out / "heads" / name,
+            validation=shown.episodes(np.flatnonzero(teaches & unseen[: len(teaches)])),
             settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), say=say,
         )  # fmt: skip
         save_head(path, name, head, config=sizes, dtype=dtype)

@@ -114,6 +114,8 @@ class LearningConfig:
     """Where decoded logs are kept between runs."""
     half: bool = True
     """Store the model at half precision."""
+    play_tasks: list[str] = field(default_factory=lambda: ["near_play", "free_play", "drill"])
+    """Episodes of these tasks teach the world model and the critic; to the policy they are no example."""
 
 
 def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dict[str, int]) -> int:
@@ -139,12 +141,12 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     )
     view: dict[str, Any] = asdict(config.view) | {"cameras": tuple(config.view.cameras)}
     conventions = start.conventions(Conventions(**view))
+    steps = recipe.post_steps if config.from_ else recipe.steps
     sources = open_sources(
-        config.data, conventions, weights=config.weights, together=recipe.name == "panda", folder=config.caches,
+        config.data, conventions, weights=config.weights, together=recipe.name == "panda" and steps > 0, folder=config.caches,
         workers=config.workers, say=say,
     )  # fmt: skip
     parallel = config.distributed if config.distributed != "auto" else ("ddp" if group.size > 1 else "none")
-    steps = recipe.post_steps if config.from_ else recipe.steps
     world, result = learn_world(
         recipe.name, recipe.options, start, sources, conventions,
         out=run.dir / "world", clip_frames=recipe.clip_frames, batch_size=recipe.batch_size, steps=steps,
@@ -161,7 +163,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     if not group.main:
         return 0
     run.results |= {"steps": result.step, "loss": result.loss, "seconds_training": result.seconds}
-    before = _before(config, sources, run) if config.from_ and recipe.name == "panda" else None
+    before = _before(config, sources, run) if config.from_ and recipe.name == "panda" and steps else None
     card = {
         "data": [{"log": str(p), "episodes": len(s.cache.episodes), "steps": len(s.cache)} for p, s in zip(config.data, sources)],
         "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
@@ -172,7 +174,8 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     }
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
-        validation=config.validation, seed=config.seed, card=card, group=group, half=config.half, say=say,
+        validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
+        keep_heads=bool(config.from_) and steps == 0, half=config.half, say=say,
     )  # fmt: skip
     folder = run.dir / "model"
     score = figures.pop("score", None)

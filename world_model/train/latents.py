@@ -30,13 +30,27 @@ class Latents:
     rows: np.ndarray  # [E]
     frames: Tensor | None = None  # uint8 [N, V, H, W, 3], for a decoder
 
-    def episodes(self, numbers: Sequence[int]) -> Latents:
+    def episodes(self, numbers: Sequence[int] | np.ndarray) -> Latents:
         """The same rows with only these episodes to draw from."""
         chosen = np.asarray(numbers, dtype=np.int64)
         return Latents(
             latents=self.latents, poses=self.poses, actions=self.actions, frames=self.frames,
             first=self.first[chosen], rows=self.rows[chosen],
         )  # fmt: skip
+
+
+def joined(parts: Sequence[Latents]) -> Latents:
+    """Several as one, their episodes in order."""
+    if len(parts) == 1:
+        return parts[0]
+    before = np.cumsum([0, *(len(part.latents) for part in parts)])
+    return Latents(
+        latents=torch.cat([part.latents for part in parts]),
+        poses=torch.cat([part.poses for part in parts]),
+        actions=torch.cat([part.actions for part in parts]),
+        first=np.concatenate([part.first + rows for part, rows in zip(parts, before, strict=False)]),
+        rows=np.concatenate([part.rows for part in parts]),
+    )
 
 
 def encode_once(

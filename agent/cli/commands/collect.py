@@ -8,12 +8,14 @@ from enum import Enum
 from pathlib import Path
 
 from agent.cli.runs import Run
-from agent.settings import EnvConfig, Proportions
+from agent.settings import DrivenConfig, EnvConfig, Proportions
 
 
 class Hands(Enum):
     scripted = "scripted"
     keyboard = "keyboard"
+    agent = "agent"
+    corrected = "corrected"
 
 
 @dataclass(kw_only=True)
@@ -31,17 +33,23 @@ class Config:
     steps: int = 40
     """Model steps in an episode; by keyboard the most there may be."""
     hand: Hands = Hands.scripted
-    """Who moves the arm: scripted, or keyboard for demonstrations of your own, one process, in this terminal."""
+    """Who moves the arm: scripted; keyboard (demonstrations of your own, in this terminal); agent (it works on tasks);
+    corrected (it does, until the scripted hand takes over and finishes: only that is recorded, to teach Mode 1)."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The arm and its scenes."""
     proportions: Proportions = field(default_factory=Proportions)
     """How much of what."""
+    model: str = "forearm-panda"
+    """The agent's model, for hand=agent and hand=corrected: a shipped one's name, or a folder."""
+    mode: str = "policy"
+    """How that agent decides: policy, planner or both."""
 
 
 EXAMPLES = (
     "forearm collect episodes=200 to=datasets/play",
     "forearm collect env=pybullet episodes=50 workers=2 to=datasets/play_bullet",
     "forearm collect episodes=100 env.scene.shapes=[cube] env.scene.colours=[red,blue] seed=5000",
+    "forearm collect hand=corrected episodes=500 model=forearm-panda to=datasets/corrections",
     "forearm collect hand=keyboard episodes=5 steps=200 to=datasets/mine",
 )
 RESUMES = True
@@ -51,7 +59,12 @@ def run(config: Config, run: Run) -> int:
     from agent.collect import CollectSettings, Tally, collect, summary
 
     out = config.to or run.dir / "episodes"
-    settings = CollectSettings(steps=config.steps, env=config.env, proportions=config.proportions)
+    driven = None
+    if config.hand in (Hands.agent, Hands.corrected):
+        driven = DrivenConfig(model=config.model, mode=config.mode, correct=config.hand is Hands.corrected)
+    settings = CollectSettings(
+        steps=config.steps, env=config.env, proportions=config.proportions, driven=driven
+    )
     started = last = time.monotonic()
 
     def progress(done: int, wanted: int, tallies: list[Tally]) -> None:
