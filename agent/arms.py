@@ -32,6 +32,8 @@ def open_arm(
         for line in driver.promises():
             say(line)
         return arm, driver
+    if env.host:
+        raise ValueError(f"env.host={env.host} is a real arm's address; add env=franka (env is {env.engine})")
     if env.engine not in ENGINES:
         raise ValueError(f"no engine {env.engine!r}; there are {', '.join((*ENGINES, REAL))}")
     return make_arm(

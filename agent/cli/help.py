@@ -79,7 +79,13 @@ def command_page(command: Command, extra: Path | None = None) -> str:
             named = [f"*{c}" if c == default else c for c in command.choices(group, extra)]
             lines += _wrapped(f"  {group:<{wide}}  ", "  ".join(named))
     lines += ["", bold("Values") + " (key=value)"]
-    lines += _rows(_values(command))
+    given = _yaml_values(command)
+    lines += _rows(
+        [row for leaf in command.leaves.values() if not _heading(leaf) for row in _values(leaf, given)]
+    )
+    for heading in dict.fromkeys(filter(None, map(_heading, command.leaves.values()))):
+        under = [leaf for leaf in command.leaves.values() if _heading(leaf) == heading]
+        lines += ["", bold(heading), *_rows([row for leaf in under for row in _values(leaf, given)])]
     run_keys = {k: v for k, v in RUN_KEYS.items() if k not in command.own_run_keys}
     if not command.resumes:
         run_keys.pop("resume", None)
@@ -89,22 +95,25 @@ def command_page(command: Command, extra: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def _values(command: Command) -> list[tuple[str, str]]:
-    given = _yaml_values(command)
-    rows = []
-    for key, leaf in command.leaves.items():
-        default, _ = given.pop(key, (leaf.default, ""))
-        under = {k: given.pop(k) for k in list(given) if k.startswith(f"{key}.")}
-        if under and default == {}:
-            rows.append((f"{key}.*", _sentence(leaf)))
-        else:
-            rows.append((f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf)))
-        # What stands in a chosen YAML alone, under a mapping: said by its comment, or by the class that it builds.
-        for k, (value, comment) in under.items():
-            head, _, last = k.rpartition(".")
-            if last != "_target_":
-                target = under.get(f"{head}._target_", (None, ""))[0]
-                rows.append((f"{k}={_shown(value)}", comment or _sentence_at(target, last)))
+def _heading(leaf: Leaf) -> str:
+    """The heading that the class which brought a field gives it; most are under the common one."""
+    brought = next(c for c in leaf.owner.__mro__ if leaf.field in vars(c).get("__annotations__", {}))
+    return vars(brought).get("HEADING", "")
+
+
+def _values(leaf: Leaf, given: dict[str, tuple[Any, str]]) -> list[tuple[str, str]]:
+    """The rows of one field; what they say is taken out of `given`."""
+    key = leaf.key
+    default, _ = given.pop(key, (leaf.default, ""))
+    under = {k: given.pop(k) for k in list(given) if k.startswith(f"{key}.")}
+    mapping = under and default == {}
+    rows = [(f"{key}.*" if mapping else f"{key.removesuffix('_')}={_shown(default)}", _sentence(leaf))]
+    # What stands in a chosen YAML alone, under a mapping: said by its comment, or by the class that it builds.
+    for k, (value, comment) in under.items():
+        head, _, last = k.rpartition(".")
+        if last != "_target_":
+            target = under.get(f"{head}._target_", (None, ""))[0]
+            rows.append((f"{k}={_shown(value)}", comment or _sentence_at(target, last)))
     return rows
 
 

@@ -59,13 +59,19 @@ def _prepare_one(
     leaf = command.leaves.get(key)
     if leaf is None:
         if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
-            if not plus:
+            if not plus and not _in_mapping_of_its_own(command, key):
                 _check_in_choice(command, key, chosen, extra)
             return f"{plus or '++'}{key}={value}"  # Hydra adds to a mapping only when told so
         if plus and (config_folder() / group).is_dir():
             return f"{plus}{key}={value}"
         raise UsageError(f"{command.name} has no key '{key}'; {nearest(key, options)}")
     return f"{key}={_in_grammar(leaf, value, multirun)}"
+
+
+def _in_mapping_of_its_own(command: Command, key: str) -> bool:
+    """Below a mapping that no group fills: any name may stand there."""
+    above = [k for k, leaf in command.leaves.items() if origin(leaf.hint) is dict and k not in command.groups]
+    return any(key.startswith(f"{k}.") for k in above)
 
 
 def _check_in_choice(command: Command, key: str, chosen: dict[str, str], extra: Path | None) -> None:

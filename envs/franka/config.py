@@ -48,7 +48,7 @@ class FrankaConfig:
     gripper_force_n: float = 20.0
     """Force of a grasp."""
     stiffness_n_m: float = 800.0
-    """Of the hand against being pushed aside."""
+    """Of the hand against being pushed aside, in newtons per metre."""
     camera_addresses: dict[str, str] = field(default_factory=dict)
     """Name: v4l:0, realsense:SERIAL, zed:SERIAL, video:PATH or fake:HOST."""
     camera_width_px: int = 1280
