@@ -191,6 +191,45 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     return 0
 
 
+def learn_heads(
+    config: LearningConfig, run: Run, heads: list[str], head_steps: dict[str, int], episodes: int
+) -> int:
+    """Heads for a finished model, in a copy of its folder."""
+    from agent.learn import open_sources
+    from agent.learn_heads import add_heads
+    from world_model.checkpoint import describe
+    from world_model.train.distributed import join
+    from world_model.train.heads import DEFAULTS
+
+    if not config.from_:
+        raise ValueError("only_heads=true adds heads to a finished model: name it, as in from=forearm-panda")
+    unknown = sorted({*heads, *head_steps} - set(DEFAULTS))
+    if unknown:
+        raise ValueError(f"head {unknown[0]!r} is not known; there are {', '.join(DEFAULTS)}")
+    device = str(join(config.device).device)
+    precision, why = choose_precision(config.precision, device.split(":")[0])
+    run.say(f"device   {device}, {precision} ({why})")
+    conventions = describe(config.from_).conventions
+    source = open_sources(
+        config.data, conventions, together=True, folder=config.caches, workers=config.workers, say=run.say
+    )[0]
+    settings = {
+        name: replace(DEFAULTS[name], steps=head_steps.get(name, DEFAULTS[name].steps)) for name in heads
+    }
+    run.results["heads"] = add_heads(
+        config.from_, source.cache, heads, out=run.dir, most_episodes=episodes, settings=settings,
+        validation=config.validation, seed=config.seed, device=device, precision=precision, half=config.half,
+        say=run.say,
+    )  # fmt: skip
+    folder = run.dir / "model"
+    run.results["model"] = str(folder)
+    for name in heads:
+        size = (folder / f"{name}.safetensors").stat().st_size
+        run.say(f"{name:8} {folder / name}.safetensors ({size / 1e6:.1f} MB)")
+    run.say(f"model    {folder}   use it: forearm plan model={folder}")
+    return 0
+
+
 def _before(config: LearningConfig, sources: list[Any], run: Run) -> ActionScore:
     """The given model's offline score on the same held-out episodes."""
     from agent.learn import score_folder

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from world_model.checkpoint import load_heads
+
 pytestmark = pytest.mark.slow
 
 QUICK = ("model=compact_small", "view.image_size=64", "recipe.batch_size=6", "recipe.steps=24", "save_every_steps=4",
@@ -85,6 +87,20 @@ def test_an_adapted_model_is_scored_before_and_after(lab):
     assert "better than whole/model on these logs" in child.output  # type: ignore[attr-defined]
     results = json.loads((lab / "adapted" / "results.json").read_text())
     assert results["score_before"]["still_m"] == results["score"]["still_m"]
+
+
+@pytest.mark.timeout(600)
+def test_a_finished_model_gets_a_head_and_keeps_the_rest(lab):
+    asked = ("from=whole/model", "only_heads=true", "heads=[decoder]", "data=logs", "head_episodes=6", "validation=0.3")
+    forearm(lab, "train", *asked, "head_steps={decoder:6}", "out=seeing")
+    for name in ("model", "policy", "critic"):
+        before, after = (load_file(lab / run / "model" / f"{name}.safetensors") for run in ("whole", "seeing"))
+        assert all((before[k] == after[k]).all() for k in before), name
+    decoder = load_heads(lab / "seeing" / "model", names=["decoder"])["decoder"]
+    assert sum(p.numel() for p in decoder.parameters()) * 2 < 3e6, "half precision would not fit into 3 MB"
+    forearm(lab, "train", "resume=seeing")
+    again = load_heads(lab / "seeing" / "model", names=["decoder"])["decoder"]
+    assert all((a == b).all() for a, b in zip(decoder.parameters(), again.parameters(), strict=True))
 
 
 @pytest.mark.timeout(900)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data.types import CLOSEDNESS, Conventions
 from world_model.checkpoint import HEADS, make_head
 from world_model.compact import absolute
+from world_model.heads.decoder import picture_figures
 from world_model.train.latents import Latents
 from world_model.train.loop import train
 
@@ -41,8 +42,9 @@ DEFAULTS = {
     "policy": HeadSettings(steps=6000),
     "critic": HeadSettings(steps=2500),
     "ensemble": HeadSettings(steps=3000, near_share=0.0),
-    "decoder": HeadSettings(steps=4000, batch=64, near_share=0.0),
+    "decoder": HeadSettings(steps=2000, batch=32, learning_rate=2e-3, near_share=0.0),
 }
+LATENT_NOISE = 0.1  # an imagined latent is never quite one that was seen
 
 
 class Pairs:
@@ -99,7 +101,7 @@ class Pairs:
         }
         if self.frames:
             assert held.frames is not None, "these latents came without frames"
-            batch["frames"] = held.frames[rows]
+            batch["frames"], batch["others"] = held.frames[rows], held.frames[goals]
         return TensorDict(batch, [self.batch])
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,7 +138,8 @@ class HeadRecipe:
             own = torch.rand(shape, generator=generator, device=z.device) < 0.7
             loss = head.loss(z, poses, told, clip["after"], own)
         else:
-            loss = head.loss(z, clip["frames"])
+            noise = LATENT_NOISE * torch.randn(z.shape, generator=generator, device=z.device)
+            loss = head.loss(z + noise, clip["frames"], clip["others"])
         return loss, {}
 
 
@@ -167,8 +170,8 @@ def measure_head(kind: str, head: Any, clip: TensorDict) -> dict[str, float]:
         told_wrong = told.roll(1, 0)
         doubt = head.disagreement(z, poses, told_wrong).mean() / head.disagreement(z, poses, told).mean()
         return {"copy_ratio": ratio.item(), "doubt_of_wrong_actions": doubt.item(), "score": ratio.item()}
-    loss = head.loss(z, clip["frames"]).item()
-    return {"picture_loss": loss, "score": loss}
+    found = picture_figures(head, z, clip["frames"], clip["others"])
+    return {**found, "score": found["error"] + found["error_moving"]}
 
 
 def train_head(
@@ -181,6 +184,7 @@ def train_head(
     seed: int = 0,
     resume: str | None = None,
     device: str = "auto",
+    precision: str = "fp32",
     say: Callable[[str], None] = print,
 ) -> tuple[nn.Module, dict[str, Any], dict[str, float]]:
     """Train one head: the head in eval mode, the config that builds it, and its figures on held-out episodes."""
@@ -205,8 +209,8 @@ def train_head(
 
     result = train(
         HeadRecipe(kind=kind, config=config), loader, out=out, steps=chosen.steps, learning_rate=chosen.learning_rate,
-        warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=1000, seed=seed,
-        resume=resume, device=device, health_every_steps=500, on_health=health if judge is not None else None, say=say,
+        warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=500, seed=seed,
+        resume=resume, device=device, precision=precision, health_every_steps=500, on_health=health if judge is not None else None, say=say,
     )  # fmt: skip
     head = result.model.eval()
     if judge is not None and not figures:  # it was finished before

@@ -55,7 +55,7 @@ def joined(parts: Sequence[Latents]) -> Latents:
 
 def encode_once(
     world: Any,
-    cache: FrameCache,
+    cache: FrameCache | SomeEpisodes,
     out: Path,
     *,
     batch: int = 128,
@@ -110,7 +110,12 @@ class LatentClips:
 
 @torch.no_grad()
 def _encode(
-    world: Any, cache: FrameCache, start: int, stop: int, device: torch.device | str, precision: str
+    world: Any,
+    cache: FrameCache | SomeEpisodes,
+    start: int,
+    stop: int,
+    device: torch.device | str,
+    precision: str,
 ) -> Tensor:
     frames = cache.frames[start:stop].to(device)
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
@@ -127,5 +132,32 @@ def _fingerprint(world: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _cache_identity(cache: FrameCache) -> list[list[int]]:
+def _cache_identity(cache: FrameCache | SomeEpisodes) -> list[list[int]]:
     return [[e.first, e.rows, e.crc] for e in cache.episodes]
+
+
+class SomeEpisodes:
+    """A share of a cache's episodes, as `encode_once` takes a cache: enough for a head that needs few."""
+
+    def __init__(self, cache: FrameCache, numbers: Sequence[int]) -> None:
+        lengths = cache.episode_lengths[np.asarray(numbers, np.int64)]
+        self.episodes = [cache.episodes[n] for n in numbers]
+        self.episode_lengths, self.episode_offsets = lengths, np.cumsum(lengths) - lengths
+        spans = [np.arange(e.first, e.first + e.rows) for e in self.episodes]
+        rows = torch.from_numpy(np.concatenate(spans))
+        self.poses, self.actions = cache.poses[rows], cache.actions[rows]
+        self.frames: Any = _Picked(cache.frames, rows)
+
+    def __len__(self) -> int:
+        return int(self.episode_lengths.sum())
+
+
+class _Picked:
+    """Rows of a memory map, read when they are asked for."""
+
+    def __init__(self, frames: Tensor, rows: Tensor) -> None:
+        self._frames, self._rows = frames, rows
+        self.shape = torch.Size([len(rows), *frames.shape[1:]])
+
+    def __getitem__(self, wanted: slice | Tensor) -> Tensor:
+        return self._frames[self._rows[wanted]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.cli.learning import LearningConfig, learn
+from agent.cli.learning import LearningConfig, learn, learn_heads
 from agent.cli.runs import Run
 
 
@@ -16,6 +16,10 @@ class Config(LearningConfig):
     """Heads trained afterwards on frozen latents: policy, critic, ensemble, decoder."""
     head_steps: dict[str, int] = field(default_factory=dict)
     """Steps of a head, where its usual number does not suit."""
+    only_heads: bool = False
+    """The model of from= is finished: a copy of it gets `heads`, and nothing else of it changes."""
+    head_episodes: int = 400
+    """With only_heads: most episodes to learn them from."""
     resume: str = ""
     """Run folder to go on with, or `last`."""
 
@@ -23,9 +27,12 @@ class Config(LearningConfig):
 EXAMPLES = (
     "forearm train data=datasets/panda",
     "forearm train from=forearm-panda data=my_logs",
+    "forearm train from=forearm-panda only_heads=true heads=[decoder] data=datasets/panda",
     "forearm train data=my_logs model=vit_tiny recipe=vjepa2_ac view=exterior from=outputs/pretrained/model",
 )
 
 
 def run(config: Config, run: Run) -> int:
+    if config.only_heads:
+        return learn_heads(config, run, config.heads, config.head_steps, config.head_episodes)
     return learn(config, run, heads=config.heads, head_steps=config.head_steps)
