@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import Memory
 from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Pruning, Search
+from planners.searching import Searching
 from planners.surface import lowest
 
 
 @dataclass(kw_only=True)
-class CEM:
+class CEM(Searching):
     """Returns the best candidate seen; proposals and the mean are candidates too."""
 
     space: ActionSpace = field(default_factory=ActionSpace)
@@ -39,21 +39,7 @@ class CEM:
     pruning: Pruning | None = None
     """Drop candidates after their first steps; none: imagine all to the end."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
-        search = Search(
-            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds, pruning=self.pruning,
-        )  # fmt: skip
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         centre = search.start(proposers)
         search.stage = "cem"
         belief = Belief.around(search, centre, spread=self.spread)
@@ -61,7 +47,6 @@ class CEM:
             search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
             momentum=self.momentum, smallest=self.smallest,
         )  # fmt: skip
-        return search.finish()
 
 
 def explore(

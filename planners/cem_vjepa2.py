@@ -6,26 +6,29 @@ returns the mean of the last round and not the best candidate, and small gripper
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import CLOSEDNESS, Memory
+from data.types import CLOSEDNESS
 from planners.actions import ActionSpace, GripperRule
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Search
+from planners.searching import Searching
 
 GRIPPER = 3  # index among the searched numbers: dx dy dz gripper
 GRIPPER_BOUND = 0.75
 GRIPPER_DEAD = 0.25  # smaller changes of closedness become none
+_SPACE = ActionSpace(low=[-1.0] * 7, high=[1.0] * 7, gripper=GripperRule.CONTINUOUS)
 
 
 @dataclass(kw_only=True)
-class CEMVJepa2:
+class CEMVJepa2(Searching):
     """Defaults are those of the released world model; the paper's robots use horizon 1 and 800 samples of 7.5 cm."""
 
+    space: ActionSpace = field(init=False, repr=False, default_factory=lambda: _SPACE)
     horizon: int = 2
     """Model steps that a plan looks ahead."""
     samples: int = 400
@@ -51,27 +54,12 @@ class CEMVJepa2:
     noise: Tensor | None = None
     """Recorded standard normal draws [iterations * horizon, samples, 4] instead of fresh ones."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         """As released: proposals are not used.  `info` has the mean and deviation before each update."""
-        space = ActionSpace(low=[-1.0] * 7, high=[1.0] * 7, gripper=GripperRule.CONTINUOUS)
-        search = Search(
-            memory=memory, model=model, energy=energy, space=space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds,
-        )  # fmt: skip
         search.stage = "cem_vjepa2"
         if proposers:
             search.notes.append("cem_vjepa2 takes no proposals, as released")
-        mean = memory.poses.new_zeros(search.problems, self.horizon, 4)
+        mean = search.memory.poses.new_zeros(search.problems, self.horizon, 4)
         bound = mean.new_tensor([self.maxnorm_m] * 3 + [GRIPPER_BOUND])
         std = mean.new_tensor([self.maxnorm_m] * 3 + [1.0]).expand_as(mean)
         keep_mean = mean.new_tensor([self.momentum_mean] * 3 + [self.momentum_mean_gripper])
@@ -102,7 +90,6 @@ class CEMVJepa2:
         search.best = None  # the mean is the plan, whatever the candidates were
         search.evaluate(_with_rotation(mean[:, None]), always=True)
         search.info |= {name: torch.stack(values) for name, values in books.items() if values}
-        return search.finish()
 
     def _draw(self, search: Search, round_: int) -> Tensor:
         """[B, K, H, 4], drawn step by step of the horizon."""

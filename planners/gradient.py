@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import Memory
 from planners.actions import ActionSpace
 from planners.belief import Belief
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Search
+from planners.searching import Searching
 
 BETAS = (0.9, 0.99)  # a plan takes tens of steps, not thousands: a shorter memory of squares than in training
 
@@ -61,7 +60,7 @@ def _slope(energies: Tensor, values: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Gradient:
+class Gradient(Searching):
     """Adam from proposals, from holding still and from random starts; returns the best point seen."""
 
     space: ActionSpace = field(default_factory=ActionSpace)
@@ -77,22 +76,8 @@ class Gradient:
     spread: float = 0.5
     """Deviation of the random starts, as a share of half the box."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
-        search = Search(
-            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds,
-        )  # fmt: skip
-        hold = self.space.hold(memory, self.horizon)
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
+        hold = self.space.hold(search.memory, self.horizon)
         search.stage = "proposal"
         proposals = search.proposals(proposers)
         search.evaluate(hold[:, None] if proposals is None else proposals)
@@ -104,4 +89,3 @@ class Gradient:
             [hold[:, None], random] if proposals is None else [proposals, hold[:, None], random], 1
         )
         descend(search, starts, belief.low[:, None], belief.high[:, None], steps=self.steps, rate=self.rate)
-        return search.finish()

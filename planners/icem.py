@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import Memory
 from planners.actions import ActionSpace
 from planners.belief import Belief
 from planners.cem import explore
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Pruning, Search
+from planners.searching import Searching
 
 
 def coloured(white: Tensor, colour: float) -> Tensor:
@@ -34,7 +33,7 @@ def coloured(white: Tensor, colour: float) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class ICEM:
+class ICEM(Searching):
     """Sample-efficient CEM; wrap it in `Receding` for the shifted elites of the last plan."""
 
     space: ActionSpace = field(default_factory=ActionSpace)
@@ -64,21 +63,7 @@ class ICEM:
     pruning: Pruning | None = None
     """Drop candidates after their first steps; none: imagine all to the end."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
-        search = Search(
-            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds, pruning=self.pruning,
-        )  # fmt: skip
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         centre = search.start(proposers, self.suggestions)
         search.stage = "icem"
         belief = Belief.around(search, centre, spread=self.spread)
@@ -92,4 +77,3 @@ class ICEM:
             momentum=self.momentum, smallest=self.smallest, keep=round(self.kept * self.elites),
             fewer=self.fewer, noise=noise,
         )  # fmt: skip
-        return search.finish()

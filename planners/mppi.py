@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import Memory
 from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Pruning, Search
+from planners.searching import Searching
 
 
 def path_weights(energies: Tensor, temperature: float) -> Tensor:
@@ -28,7 +27,7 @@ def path_weights(energies: Tensor, temperature: float) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class MPPI:
+class MPPI(Searching):
     """Returns the best candidate seen; the weighted mean is a candidate of the next round."""
 
     space: ActionSpace = field(default_factory=ActionSpace)
@@ -52,21 +51,7 @@ class MPPI:
     pruning: Pruning | None = None
     """Drop candidates after their first steps; none: imagine all to the end."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
-        search = Search(
-            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds, pruning=self.pruning,
-        )  # fmt: skip
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         centre = search.start(proposers)
         search.stage = "mppi"
         belief = Belief.around(search, centre, spread=self.spread)
@@ -85,4 +70,3 @@ class MPPI:
                 kept, kept_plans, path_weights(best, self.temperature), momentum=self.momentum,
                 std_momentum=self.momentum, smallest=self.smallest, doubt=0.02,
             )  # fmt: skip
-        return search.finish()

@@ -6,23 +6,22 @@ best that it saw.  The proposal itself is always a candidate: under the energy t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.types import Memory
 from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
 from planners.cem import explore
 from planners.gradient import descend
-from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
+from planners.protocols import Proposes
 from planners.search import Pruning, Search
+from planners.searching import Searching
 
 
 @dataclass(kw_only=True)
-class Seeded:
+class Seeded(Searching):
     """Proposals -> CEM -> Adam.  Without a proposer it starts from holding still and searches the whole box."""
 
     space: ActionSpace = field(default_factory=ActionSpace)
@@ -64,25 +63,11 @@ class Seeded:
     pruning: Pruning | None = None
     """Drop candidates after their first steps; none: imagine all to the end."""
 
-    def plan(
-        self,
-        memory: Memory,
-        model: Imagines,
-        energy: Energy,
-        *,
-        proposers: tuple[Proposes, ...] = (),
-        budget: Budget | None = None,
-        seed: int | Sequence[int] = 0,
-        keep_clouds: bool = False,
-    ) -> Plan:
-        search = Search(
-            memory=memory, model=model, energy=energy, space=self.space, horizon=self.horizon, budget=budget,
-            seed=seed, keep_clouds=keep_clouds,
-        )  # fmt: skip
+    def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         proposals = search.proposals(proposers, self.suggestions)
         seeded = proposals is not None
         if proposals is None:
-            proposals = self.space.hold(memory, self.horizon)[:, None]
+            proposals = self.space.hold(search.memory, self.horizon)[:, None]
         search.stage = "proposal" if seeded else "hold"
         offered = search.evaluate(proposals)
         assert offered is not None
@@ -117,7 +102,6 @@ class Seeded:
             )
         if self.margin > 0.0 and seeded:
             search.best.keep(best_offer, search.best.energy > best_offer.energy - self.margin)
-        return search.finish()
 
     def _promising(self, search: Search, belief: Belief, pool: Tensor, scores: Tensor) -> Tensor:
         """What Adam refines [B, E, H, A]: half the best candidates, half the best one with other gripper plans.
