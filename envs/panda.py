@@ -24,6 +24,7 @@ JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
 HOME_JOINTS = np.array(
     [0.0, -0.2, 0.0, -2.35, 0.0, 2.15, np.pi / 4]
 )  # hand square to the base, pointing down
+STOP_RAD = 0.01  # before its limit a simulated joint meets a stop, whatever pushes it
 FINGER_OPEN_M = 0.04  # each finger
 TOOL_OFFSET_M = 0.105  # tool point in the hand frame, along its z
 
@@ -131,8 +132,11 @@ def _add_fingertips(spec: mujoco.MjSpec, look: GripperLook) -> None:
 
 
 def _add_servos(spec: mujoco.MjSpec) -> None:
-    for name, stiffness, force in zip(JOINT_NAMES, _SERVO_STIFFNESS, _SERVO_FORCE):
+    for index, (name, stiffness, force) in enumerate(zip(JOINT_NAMES, _SERVO_STIFFNESS, _SERVO_FORCE)):
         joint = spec.joint(name)
+        # The URDF's stops lie 4 degrees beyond the data sheet's limits: an arm that leans on an object got there.
+        joint.range = (JOINT_LOW[index] + STOP_RAD, JOINT_HIGH[index] - STOP_RAD)
+        joint.solref_limit, joint.solimp_limit = (0.005, 1), (0.95, 0.99, 0.001, 0.5, 2)
         joint.armature = 0.1
         joint.damping = (1.0, 0.0, 0.0)
         actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)

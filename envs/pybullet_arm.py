@@ -15,33 +15,28 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from data.types import Camera, Observation
+from data.types import Camera
 
 from .arm import ArmError
-from .controller import InverseKinematics, rotation_vector
-from .panda import FINGER_OPEN_M, HOME_JOINTS, JOINT_HIGH, JOINT_LOW, TOOL_OFFSET_M, panda_spec
-from .poses import pose_from, rotation_about, rotation_from_pose
+from .controller import InverseKinematics
+from .panda import TOOL_OFFSET_M, panda_spec
 from .pybullet_cameras import Cameras, look
 from .pybullet_world import TIMESTEP_S, World
-from .scenes import Scene, SceneConfig, check_scene, draw_scene
+from .scenes import Scene
+from .simulated import CONTROL_S, SimulatedDriver
 
-CONTROL_S = 0.008  # one inverse-kinematics step
-MOVE_SHARE = 0.75  # of a model step; the rest lets the servos settle
 _JOINT_FORCE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 _JOINT_GAIN = 0.04  # per physics step: the time constant of 0.1 s that the MuJoCo servos have
 _FINGER_FORCE_N, _FINGER_GAIN = 15.0, 0.07
 
 
-class Saved:
-    """A snapshot inside the engine, freed with this object."""
+class _Snapshot:
+    """A state kept inside the engine, freed with this object."""
 
-    def __init__(self, driver: PybulletDriver) -> None:
-        bullet = driver._bullet
-        self.world = driver._world
-        self.snapshot = bullet.saveState()
-        self.desired, self.commanded = driver._desired.copy(), driver._commanded.copy()
-        self.steps, self.grip = driver._steps, driver._grip
-        self._free = weakref.finalize(self, _forget, bullet, self.snapshot, driver._alive)
+    def __init__(self, bullet: Any, world: World, alive: _Alive, steps: int) -> None:
+        self.world, self.steps = world, steps
+        self.number = bullet.saveState()
+        self._free = weakref.finalize(self, _forget, bullet, self.number, alive)
 
 
 @dataclass(slots=True)
@@ -51,83 +46,14 @@ class _Alive:
     world: World | None = None
 
 
-class PybulletDriver:
+class PybulletDriver(SimulatedDriver):
     """Panda, table and objects.  Same seed and actions, same bits."""
 
-    def __init__(
-        self,
-        *,
-        scene: SceneConfig | None = None,
-        split: str = "train",
-        cameras: tuple[str, ...] = ("exterior_left", "wrist"),
-        width: int = 128,
-        height: int = 128,
-        period_s: float = 0.2,
-    ) -> None:
-        self.period_s = period_s
-        self.joint_low, self.joint_high = JOINT_LOW, JOINT_HIGH
-        self.scene_config = scene or SceneConfig()
-        self.split = split
-        self._camera_names, self._width, self._height = tuple(cameras), width, height
-        self._bullet: Any = _client()
-        self._portrait: Portrait | None = None
-        self._alive = _Alive()
-        # One set of kinematics for both engines: the URDF is the same.
-        self._ik = InverseKinematics(_kinematics())
-        self._build(draw_scene(self.scene_config, 0, split))
+    _bullet: Any = None
 
     @property
     def cameras(self) -> Mapping[str, Camera]:
         return self._views.describe()
-
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
-        """Draw the scene of `seed` (or take options["scene"]) and put the arm at its start pose."""
-        given = (options or {}).get("scene")
-        if given is not None:
-            check_scene(given)
-        self._build(given if given is not None else draw_scene(self.scene_config, seed or 0, self.split))
-        return self.observe()
-
-    def observe(self) -> Observation:
-        observation = self.state()
-        observation.frames = self._views.render()
-        observation.frame_times_s = dict.fromkeys(observation.frames, observation.time_s)
-        return observation
-
-    def state(self) -> Observation:
-        states = self._bullet.getJointStates(self._world.robot, self._world.fingers)
-        return Observation(
-            frames={},
-            pose=self._measured_pose(),
-            commanded=self._commanded.copy(),
-            joints=self._joints(),
-            time_s=self._steps * TIMESTEP_S,
-            gripper_force_n=float(sum(abs(s[3]) for s in states)),
-        )
-
-    def joints_for(self, pose: np.ndarray) -> np.ndarray | None:
-        return self._ik.solve(self._desired, pose[:3], rotation_from_pose(pose))
-
-    def go(self, pose: np.ndarray, *, duration_s: float, blocking: bool = True) -> None:
-        """Interpolate the target over the first three quarters; simulated time waits, so `blocking` is all the same."""
-        start, base = self._commanded.copy(), rotation_from_pose(self._commanded)
-        turn = rotation_vector(rotation_from_pose(pose) @ base.T)
-        self._grip = FINGER_OPEN_M * (1.0 - float(pose[6]))
-        ticks = max(1, round(duration_s / CONTROL_S))
-        for tick in range(1, ticks + 1):
-            share = min(1.0, tick / (MOVE_SHARE * ticks))
-            position = start[:3] + share * (pose[:3] - start[:3])
-            self._desired = self._ik.step(self._desired, position, rotation_about(turn * share) @ base)
-            self._drive()
-            for _ in range(round(CONTROL_S / TIMESTEP_S)):
-                self._bullet.stepSimulation()
-                self._steps += 1
-        self._commanded = np.asarray(pose, dtype=np.float64).copy()
-
-    def hold(self) -> None:
-        self._desired = self._joints()
-        self._commanded = np.concatenate([self._measured_pose()[:6], self._commanded[6:]])
-        self._drive()
 
     def close(self) -> None:
         self._drop_portrait()
@@ -157,52 +83,34 @@ class PybulletDriver:
             )
         }
 
-    def save(self) -> Saved:
-        return Saved(self)
-
-    def restore(self, state: Saved) -> None:
-        if state.world is not self._world:
-            raise ArmError(
-                "this state was saved in another scene; reset() to that scene's seed and save again"
-            )
-        self._bullet.restoreState(stateId=state.snapshot)
-        self._desired, self._commanded = state.desired.copy(), state.commanded.copy()
-        self._steps, self._grip = state.steps, state.grip
-        self._drive()
-
     def portrait(self, width: int = 640, height: int = 480, camera: str | None = None) -> np.ndarray:
         if self._portrait is None:
             self._portrait = Portrait(self.scene)
         return self._portrait.render(self._bullet, self._world, width, height, camera)
 
-    def _build(self, scene: Scene) -> None:
-        self._drop_portrait()
-        self.scene = scene
-        self._alive.world = None
+    # What `SimulatedDriver` asks for.
+
+    def _load(self, scene: Scene) -> None:
+        if self._bullet is None:
+            self._bullet = _client()
+            # One set of kinematics for both engines: the URDF is the same.
+            self._ik = InverseKinematics(_kinematics())
+        else:
+            self._alive.world = None
         self._alive = _Alive()
         self._world = self._alive.world = World(self._bullet, scene)
         self._views = Cameras(self._bullet, self._world, scene, self._camera_names, self._width, self._height)
-        joints = self._ik.solve(
-            HOME_JOINTS.copy(), np.array(scene.start_position), np.diag([1.0, -1.0, -1.0])
-        )
-        if joints is None:
-            raise ArmError(f"the arm cannot start at {scene.start_position}: no joints reach it")
-        self._desired, self._steps = joints, 0
-        self._grip = FINGER_OPEN_M * (1.0 - scene.start_closedness)
+        self._steps = 0
+
+    def _place(self, joints: np.ndarray, finger_m: float) -> None:
         for index, value in zip(self._world.arm, joints):
             self._bullet.resetJointState(self._world.robot, index, float(value))
         for index in self._world.fingers:
-            self._bullet.resetJointState(self._world.robot, index, self._grip)
-        self._drive()
+            self._bullet.resetJointState(self._world.robot, index, finger_m)
+        self._tell_servos()
         self._bullet.stepSimulation()  # contacts exist from here on, so that a snapshot of the start is exact too
-        self._commanded = self._measured_pose()
 
-    def _drop_portrait(self) -> None:
-        if self._portrait is not None:
-            self._portrait.close()
-            self._portrait = None
-
-    def _drive(self) -> None:
+    def _tell_servos(self) -> None:
         robot, world = self._world.robot, self._world
         self._bullet.setJointMotorControlArray(
             robot,
@@ -217,22 +125,47 @@ class PybulletDriver:
             robot,
             world.fingers,
             self._bullet.POSITION_CONTROL,
-            targetPositions=[self._grip] * 2,
+            targetPositions=[self._grip_m] * 2,
             forces=[_FINGER_FORCE_N] * 2,
             positionGains=[_FINGER_GAIN] * 2,
             velocityGains=[1.0] * 2,
         )
 
+    def _tick(self) -> None:
+        for _ in range(round(CONTROL_S / TIMESTEP_S)):
+            self._bullet.stepSimulation()
+            self._steps += 1
+
     def _joints(self) -> np.ndarray:
         return np.array([s[0] for s in self._bullet.getJointStates(self._world.robot, self._world.arm)])
 
-    def _measured_pose(self) -> np.ndarray:
+    def _measure(self) -> tuple[np.ndarray, np.ndarray, float]:
         state = self._bullet.getLinkState(self._world.robot, self._world.hand, computeForwardKinematics=1)
         rotation = np.reshape(self._bullet.getMatrixFromQuaternion(state[5]), (3, 3))
         fingers = self._bullet.getJointStates(self._world.robot, self._world.fingers)
-        opening = float(np.mean([s[0] for s in fingers])) / FINGER_OPEN_M
         tool = np.array(state[4]) + TOOL_OFFSET_M * rotation[:, 2]
-        return pose_from(tool, rotation, float(np.clip(1.0 - opening, 0.0, 1.0)))
+        return tool, rotation, float(np.mean([s[0] for s in fingers]))
+
+    def _time_s(self) -> float:
+        return self._steps * TIMESTEP_S
+
+    def _gripper_force_n(self) -> float:
+        states = self._bullet.getJointStates(self._world.robot, self._world.fingers)
+        return float(sum(abs(s[3]) for s in states))
+
+    def _render(self) -> dict[str, np.ndarray]:
+        return self._views.render()
+
+    def _save_engine(self) -> _Snapshot:
+        return _Snapshot(self._bullet, self._world, self._alive, self._steps)
+
+    def _restore_engine(self, state: _Snapshot) -> None:
+        if state.world is not self._world:
+            raise ArmError(
+                "this state was saved in another scene; reset() to that scene's seed and save again"
+            )
+        self._bullet.restoreState(stateId=state.number)
+        self._steps = state.steps
 
 
 class Portrait:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from .arm import ArmError
 from .looks import GRIPPERS, GripperLook
-from .panda import FINGER_NAMES, JOINT_NAMES, panda_folder
+from .panda import FINGER_NAMES, JOINT_HIGH, JOINT_LOW, JOINT_NAMES, STOP_RAD, panda_folder
 from .scenes import ObjectSpec, Scene, primitives_of
 from .textures import table_picture
 
@@ -229,6 +229,10 @@ def _rewrite(urdf: str, folder: Path, full_meshes: bool, look: GripperLook) -> s
                 colour = look.pad if pad else colours.get(name, _LINK_COLOUR)
                 _paint(visual, f"{name}_{index}", colour)
                 link.append(visual)
+    for name, low, high in zip(JOINT_NAMES, JOINT_LOW, JOINT_HIGH):  # where `envs.panda` has its stops
+        limit = root.find(f"joint[@name='{name}']/limit")
+        if limit is not None:
+            limit.attrib |= {"lower": str(low + STOP_RAD), "upper": str(high - STOP_RAD)}
     for mesh in root.iter("mesh"):
         mesh.set("filename", mesh.get("filename", "").replace("package://", f"{folder}/"))
     return ElementTree.tostring(root, encoding="unicode")
