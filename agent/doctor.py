@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import probes
+from envs.gl import REMEDY
 
 SHIPPED = "forearm-panda"
 LOW_DISK_GB, LITTLE_DISK_GB = 1.0, 10.0
@@ -111,7 +112,7 @@ def cpu_flags() -> set[str]:
 def rendering() -> Finding:
     found, wrong = probes.ask("rendering")
     if found is None:
-        return Finding(what="rendering", verdict=Verdict.bad, found=wrong, remedy=probes.REMEDY_GL)
+        return Finding(what="rendering", verdict=Verdict.bad, found=wrong, remedy=REMEDY)
     text = f"{found['backend']}, {found['renderer']}, {found['frames_per_s']:.0f} frames/s of a small scene at 128 px"
     return Finding(what="rendering", verdict=Verdict.ok, found=text)
 

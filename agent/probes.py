@@ -17,8 +17,6 @@ from typing import Any
 SCENE = """<mujoco><visual><quality offsamples="0" shadowsize="0"/></visual><worldbody><light pos="0 0 3" castshadow="false"/><geom type="plane" size="1 1 .1" rgba=".3 .5 .7 1"/>
 <body pos="0 0 .3"><freejoint/><geom type="box" size=".1 .1 .1" mass="1" rgba=".9 .2 .1 1"/></body>
 <camera name="eye" pos="0 -1 .6" xyaxes="1 0 0 0 .5 1"/></worldbody></mujoco>"""
-PACKAGES = "libegl1 libopengl0 libgl1-mesa-dri"
-REMEDY_GL = f"sudo apt-get install --yes {PACKAGES}   (more in docs/troubleshooting.md)"
 
 
 def rendering() -> dict[str, Any]:

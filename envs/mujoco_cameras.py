@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 
 import mujoco
-import mujoco.gl_context
 import numpy as np
 
 from data.types import Camera
 
 from .arm import ArmError
+from .gl import named_errors, new_context
 from .mujoco_world import build_model
 from .scenes import Scene
 
@@ -25,6 +23,8 @@ class Cameras:
     def __init__(self, model: mujoco.MjModel, names: tuple[str, ...], width: int, height: int) -> None:
         self.names, self.width, self.height = names, width, height
         self._screen: _Screen | None = None
+        self._view = mujoco.MjvCamera()
+        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self.use(model)
 
     def use(self, model: mujoco.MjModel) -> None:
@@ -43,7 +43,12 @@ class Cameras:
             return {}
         if self._screen is None:
             self._screen = _Screen(self._model, self.width, self.height)
-        return {name: self._screen.picture(self._model, data, name, self._scene) for name in self.names}
+        return {name: self._render(data, name) for name in self.names}
+
+    def _render(self, data: mujoco.MjData, name: str) -> np.ndarray:
+        assert self._screen is not None
+        self._view.fixedcamid = self._model.camera(name).id
+        return self._screen.picture(self._model, data, self._view, self._scene)
 
     def describe(self, data: mujoco.MjData) -> dict[str, Camera]:
         """Intrinsics and where each camera is now (optical frame: x right, y down, z forward)."""
@@ -70,18 +75,16 @@ class Cameras:
 class _Screen:
     """An OpenGL context that holds a model's meshes and textures; making one costs as much as 80 frames."""
 
-    def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
+    def __init__(self, model: mujoco.MjModel, width: int, height: int, *, shadows: bool = False) -> None:
         self._open = False
         self._uploaded = _uploads(model)
+        self._shadows = shadows
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         self._option, self._perturbation = mujoco.MjvOption(), mujoco.MjvPerturb()
-        self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-        with _named_gl_errors():
-            self._gl = mujoco.gl_context.GLContext(width, height)
-            self._gl.make_current()
+        self._gl = new_context(width, height)
+        with named_errors():
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         self._open = True
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
@@ -90,21 +93,21 @@ class _Screen:
         return all(np.array_equal(a, b) for a, b in zip(self._uploaded, _uploads(model)))
 
     def picture(
-        self, model: mujoco.MjModel, data: mujoco.MjData, name: str, scene: mujoco.MjvScene
+        self, model: mujoco.MjModel, data: mujoco.MjData, view: mujoco.MjvCamera, scene: mujoco.MjvScene
     ) -> np.ndarray:
         self._gl.make_current()
-        self._camera.fixedcamid = model.camera(name).id
         mujoco.mjv_updateScene(
             model,
             data,
             self._option,
             self._perturbation,
-            self._camera,
+            view,
             mujoco.mjtCatBit.mjCAT_ALL.value,
             scene,
         )
-        scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        if not self._shadows:
+            scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+            scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         mujoco.mjr_render(self._rect, scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         return self._pixels[::-1].copy()
@@ -135,42 +138,23 @@ class Portrait:
     def __init__(self, scene: Scene) -> None:
         self._model = build_model(scene, full_meshes=True)
         self._data = mujoco.MjData(self._model)
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self._scene = mujoco.MjvScene(self._model, maxgeom=_MOST_GEOMS)
+        self._screens: dict[tuple[int, int], _Screen] = {}
 
     def render(self, qpos: np.ndarray, width: int, height: int, camera: str | None = None) -> np.ndarray:
         self._data.qpos[:] = qpos
         mujoco.mj_forward(self._model, self._data)
-        if (width, height) not in self._renderers:
-            self._renderers[width, height] = make_renderer(self._model, width, height)
-        renderer = self._renderers[width, height]
-        view: mujoco.MjvCamera | str
+        if (width, height) not in self._screens:
+            self._screens[width, height] = _Screen(self._model, width, height, shadows=True)
+        view = mujoco.MjvCamera()
         if camera is None:
-            view = mujoco.MjvCamera()
             view.lookat[:] = (0.42, 0.0, 0.18)
             view.distance, view.azimuth, view.elevation = 1.45, 215, -24
         else:
-            view = camera
-        renderer.update_scene(self._data, camera=view)
-        return renderer.render().copy()
+            view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(camera).id
+        return self._screens[width, height].picture(self._model, self._data, view, self._scene)
 
     def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
-
-
-def make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
-    """A renderer, or the sentence that says what is missing."""
-    with _named_gl_errors():
-        return mujoco.Renderer(model, height, width)
-
-
-@contextlib.contextmanager
-def _named_gl_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # the GL back-ends raise their own kinds
-        raise ArmError(
-            f"no headless OpenGL: {error}. Set MUJOCO_GL=egl before Python starts; on Debian or Ubuntu "
-            "apt-get install -y --no-install-recommends libegl1 libopengl0 libgl1-mesa-dri"
-        ) from error
+        for screen in self._screens.values():
+            screen.close()
+        self._screens.clear()
