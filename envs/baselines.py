@@ -12,7 +12,7 @@ from data.types import Observation
 
 from .arm import ArmError
 from .expert import STEP_M, ScriptedHand
-from .tasks import Judge, begin, make_goal, script
+from .tasks import Judge, TaskGoal, begin, make_goal, script
 
 STEPS = {"reach": 20, "grasp": 30, "reach_with_object": 20, "pick_place": 60}
 Act = Callable[[Observation], np.ndarray]
@@ -59,6 +59,13 @@ def scripted(task: str, driver: Any, seed: int) -> Act:
 HANDS: dict[str, Callable[[str, Any, int], Act]] = {"still": still, "random": random, "scripted": scripted}
 
 
+def _goal(task: str, arm: Any, driver: Any, seed: int) -> TaskGoal:
+    """What the judge needs to know: for most tasks the target alone, and no pictures of it."""
+    if task == "reach_with_object":
+        return make_goal(task, arm, driver, seed=seed)  # where the object is in the hand at the goal
+    return TaskGoal(task=task, views=[], target=script(task, driver, seed=seed)[2])
+
+
 def score(task: str, arm: Any, driver: Any, hand: str, *, episodes: int, seed: int = 10_000) -> Score:
     """Let a hand try the task on consecutive seeds."""
     if hand not in HANDS:
@@ -66,7 +73,7 @@ def score(task: str, arm: Any, driver: Any, hand: str, *, episodes: int, seed: i
     found = Score(task=task, hand=hand)
     for one in range(seed, seed + episodes):
         observation = begin(task, arm, driver, seed=one)
-        judge = Judge(make_goal(task, arm, driver, seed=one), driver)
+        judge = Judge(_goal(task, arm, driver, one), driver)
         act = HANDS[hand](task, driver, one)
         success = judge.see(observation).success
         for _ in range(STEPS[task]):
