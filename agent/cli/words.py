@@ -29,9 +29,22 @@ def prepare(
     command: Command, overrides: list[str], *, multirun: bool, extra: Path | None = None
 ) -> list[str]:
     """Check each override and put it into Hydra's grammar: names, quotes, lists, enum names."""
+    overrides = [each for word in overrides for each in _spread(command, word)]
     typed = {key: value for key, _, value in (word.partition("=") for word in overrides)}
     chosen = {group: typed.get(group, choice) for group, choice in command.groups.items()}
     return [_prepare_one(command, word, multirun, extra, chosen) for word in overrides]
+
+
+def _spread(command: Command, word: str) -> list[str]:
+    """`steps={policy:5,critic:9}` -> steps.policy=5 steps.critic=9: Hydra adds to a mapping key by key only."""
+    key, _, value = word.partition("=")
+    leaf = command.leaves.get(key.lstrip("+").strip())
+    if leaf is None or origin(leaf.hint) is not dict or not re.fullmatch(r"\{[^{}\[\]'\"]+\}", value.strip()):
+        return [word]
+    pairs = [pair.split(":", 1) for pair in value.strip()[1:-1].split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        return [word]
+    return [f"{key}.{name.strip()}={what.strip()}" for name, what in pairs]
 
 
 def _prepare_one(

@@ -188,3 +188,12 @@ def test_every_shipped_command_explains_itself(user) -> None:
         assert page.startswith(f"forearm {name}: ")
         bare = [line for line in page.splitlines() if line.startswith("  ") and line.rstrip().endswith("=")]
         assert json.dumps(bare) == "[]", "fields without a sentence"
+
+
+def test_a_mapping_typed_whole_is_that_mapping() -> None:
+    from agent.cli import schemas, words
+
+    command = schemas.Command("train")
+    typed = ["data=logs", "head_steps={policy:5, critic: 9}"]
+    config = schemas.compose(command, words.prepare(command, typed, multirun=False))
+    assert config.head_steps == {"policy": 5, "critic": 9}
