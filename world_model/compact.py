@@ -15,6 +15,7 @@ from data.types import CLOSEDNESS, Conventions, Imagined, Memory
 from .encoders.conv import ConvEncoder
 from .features import ACTION_FEATURES, POSE_FEATURES, STEP_M, action_features, pose_features
 from .predictors.adaln import AdaLNPredictor, Cache
+from .remembered import Remembered
 
 
 class CompactModel(nn.Module):
@@ -34,8 +35,12 @@ class CompactModel(nn.Module):
         depth: int = 4,
         heads: int = 4,
         context: int = 3,
+        hidden: int | None = None,
+        steer: int | None = None,
         dropout: float = 0.1,
     ) -> None:
+        """`channels`, `shrinks` and `view_width` are the eyes', `width` to `dropout` the predictor's (`AdaLNPredictor`);
+        `heads` 0: a residual MLP instead of a transformer."""
         super().__init__()
         self.conventions, self.dim, self.context = conventions, dim, context
         views = len(conventions.cameras)
@@ -65,55 +70,97 @@ class CompactModel(nn.Module):
             depth=depth,
             heads=heads,
             context=context,
+            hidden=hidden,
+            steer=steer,
             dropout=dropout,
         )
+        self.thinks_in = torch.float32
+        self._lighter: Remembered[AdaLNPredictor] = Remembered()
+        self._last: Remembered[Cache] = Remembered()  # the past of the memory that was last imagined from
 
     def encode(self, frames: Tensor, poses: Tensor | None = None) -> Tensor:
         """uint8 [B, V, H, W, 3] -> [B, 1, D]; the pose goes to the predictor, so that a picture alone is a goal."""
-        seen = [eye(frames[:, view]) for view, eye in enumerate(self.eyes)]
+        return self.from_maps(self.maps(frames))
+
+    def maps(self, frames: Tensor) -> list[Tensor]:
+        """Each eye's map [B, C, side, side] before it is made one vector: where things are, for people to look at."""
+        return [eye.early(frames[:, view]) for view, eye in enumerate(self._eyes())]
+
+    def from_maps(self, maps: list[Tensor]) -> Tensor:
+        seen = [eye.late(early) for eye, early in zip(self._eyes(), maps, strict=True)]
         return self.project(torch.cat(seen, -1))[:, None].float()
+
+    def _eyes(self) -> list[ConvEncoder]:
+        return [eye for eye in self.eyes if isinstance(eye, ConvEncoder)]
+
+    def think_in(self, dtype: torch.dtype) -> CompactModel:
+        """Imagine with weights of this type from now on, cast once; training and `predict` keep their own."""
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"cannot imagine in {dtype}; there are float32, bfloat16 and float16")
+        self.thinks_in = dtype
+        return self
 
     def predict(self, latents: Tensor, poses: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher-forced: latents [B, T, 1, D], poses [B, T, 7], told [B, T, 7] -> the next of each."""
-        z, s, _ = self._advance(latents[:, :, 0], poses, told, None)
+        z, s, _ = _advance(self.predictor, latents[:, :, 0], poses, told, None)
         return z[:, :, None], s
 
     def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined:
-        """Actions [B, K, H, 7] with the commanded closedness last.  The past is computed once for all candidates."""
-        B, K, H, _ = actions.shape
-        keep = self.context
-        latents, poses = memory.latents[:, -keep:, 0], memory.poses[:, -keep:]
-        past: Cache | None = None
-        if latents.shape[1] > 1:
-            before = poses[:, :-1]
-            told = absolute(memory.actions[:, -(latents.shape[1] - 1) :], before)
-            _, _, past = self._advance(latents[:, :-1], before, told, None)
-            past = past.expand(K) if K > 1 else past
-        z_now = latents[:, -1:].repeat_interleave(K, 0)
-        s_now = poses[:, -1:].repeat_interleave(K, 0)
-        steps = actions.reshape(B * K, H, 7)
-        imagined_z, imagined_s = [], []
-        for h in range(H):
-            z_now, s_now, past = self._advance(z_now, s_now, steps[:, h : h + 1], past)
+        """Actions [B, K, H, 7] with the commanded closedness last.  The past is computed once for all candidates,
+        and once for all calls with one memory."""
+        predictor = self._thinker()
+        past = self._past(memory, predictor)
+        z_now, s_now = (
+            memory.latents[:, None, -1:, 0],
+            memory.poses[:, None, -1:],
+        )  # [B, 1, 1, .]: all share it
+        imagined_z: list[Tensor] = []
+        imagined_s: list[Tensor] = []
+        for told in actions.split(1, 2):
+            z_now, s_now, past = _advance(predictor, z_now, s_now, told, past)
             imagined_z.append(z_now)
             imagined_s.append(s_now)
-        return Imagined(
-            latents=torch.cat(imagined_z, 1).view(B, K, H, 1, self.dim),
-            poses=torch.cat(imagined_s, 1).view(B, K, H, 7),
-        )
+        return Imagined(latents=torch.cat(imagined_z, 2).unsqueeze(3), poses=torch.cat(imagined_s, 2))
 
-    def _advance(
-        self, z: Tensor, s: Tensor, told: Tensor, past: Cache | None
-    ) -> tuple[Tensor, Tensor, Cache]:
-        """One step for each frame given: z [B, T, D], s and told [B, T, 7]."""
-        frames = torch.cat([z, pose_features(s)], -1)
-        change, kept = self.predictor(frames, action_features(told, s), past)
-        change = change.float()
-        move = change[..., -4:]
-        moved = s[..., :3] + told[..., :3] + STEP_M * move[..., :3]
-        turned = s[..., 3:6] if not told[..., 3:6].any() else apply_action(s, told)[..., 3:6]
-        closed = (s[..., 6:] + move[..., 3:]).clamp(0.0, 1.0)
-        return z + change[..., :-4], torch.cat([moved, turned, closed], -1), kept
+    def _thinker(self) -> AdaLNPredictor:
+        if self.training or self.thinks_in == torch.float32:
+            return self.predictor
+        with torch.no_grad():  # gradients go to the actions alone
+            return self._lighter.of(
+                self.predictor.parameters(), lambda: self.predictor.lighter(self.thinks_in)
+            )
+
+    def _past(self, memory: Memory, predictor: AdaLNPredictor) -> Cache | None:
+        """What the predictor keeps of the frames before the current one, the same for all candidates."""
+        latents, poses = memory.latents[:, -self.context :, 0], memory.poses[:, -self.context :]
+        done = latents.shape[1] - 1
+        if not done:
+            return None
+
+        def look() -> Cache:
+            before = poses[:, :-1]
+            told = absolute(memory.actions[:, -done:], before)
+            _, _, seen = _advance(predictor, latents[:, :-1], before, told, None)
+            return [[tuple(t.unsqueeze(1) for t in frame) for frame in layer] for layer in seen]
+
+        if self.training:  # dropout forgets differently each time
+            return look()
+        return self._last.of([memory.latents, memory.poses, memory.actions, *predictor.parameters()], look)
+
+
+def _advance(
+    predictor: AdaLNPredictor, z: Tensor, s: Tensor, told: Tensor, past: Cache | None
+) -> tuple[Tensor, Tensor, Cache]:
+    """One step for each frame given: z [..., T, D], s and told [..., T, 7]; several may be told to one frame."""
+    frames = torch.cat([z, pose_features(s)], -1)
+    change, kept = predictor(frames, action_features(told, s), past)
+    change = change.to(s.dtype)
+    move = change[..., -4:]
+    moved = s[..., :3] + told[..., :3] + STEP_M * move[..., :3]
+    turns = told.requires_grad or bool(told[..., 3:6].any())
+    turned = apply_action(s, told)[..., 3:6] if turns else s[..., 3:6].expand_as(moved)
+    closed = (s[..., 6:] + move[..., 3:]).clamp(0.0, 1.0)
+    return z + change[..., :-4], torch.cat([moved, turned, closed], -1), kept
 
 
 def absolute(actions: Tensor, poses: Tensor) -> Tensor:
