@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from agent.adapting import begin, take_best
 from agent.learn_health import health_hook
+from agent.scoring import held_out_of, score_world, scored
 from agent.surprise import scale_from
 from data.cache import FrameCache, build_cache
 from data.clips import ClipDataset, ClipLoader
 from data.hindsight import HindsightLoader
 from data.index import in_validation
-from data.types import Conventions, Memory
-from planners.actions import ActionSpace, GripperRule
-from planners.cem import CEM
-from planners.costs.goal import GoalDistance, latent_scale
-from planners.costs.total import Term, TotalCost
+from data.source import open_log
+from data.types import Conventions
+from planners.costs.goal import latent_scale
 from world_model.checkpoint import describe, load_heads, load_model, save_head, save_model
 from world_model.dense import DenseModel
 from world_model.meta import load_vjepa2
@@ -35,17 +34,31 @@ from world_model.train.latents import LatentClips, Latents, encode_once, joined
 from world_model.train.loop import TrainResult, train
 from world_model.train.parts import Loader
 from world_model.train.recipes import Sizes, make_recipe
-from world_model.train.score import ActionScore, action_score, choose_moments, one_step_errors
+from world_model.train.score import choose_moments, one_step_errors
 
 Say = Callable[[str], None]
 
 
 @dataclass(kw_only=True)
 class Source:
-    """One log, decoded."""
+    """One log, decoded, or several in one cache."""
 
     cache: FrameCache
     weight: float = 1.0
+    shares: dict[str, float] = field(default_factory=dict)
+    """How often each log of a cache of several is drawn from; none: every frame equally often."""
+    first_log: str = ""
+    """The log that was named first: the one that a model is adapted to."""
+
+    def episode_weights(self, episodes: Sequence[int]) -> np.ndarray | None:
+        """What the chance of each episode's frames is multiplied by, so that the logs get their shares."""
+        if not self.shares:
+            return None
+        logs = [self.cache.episodes[e].source for e in episodes]
+        frames = {log: 0 for log in logs}
+        for log, e in zip(logs, episodes, strict=True):
+            frames[log] += self.cache.episodes[e].rows
+        return np.array([self.shares[log] / frames[log] for log in logs])
 
 
 @dataclass(kw_only=True)
@@ -55,6 +68,8 @@ class Start:
     folder: str = ""
     weights: str = ""
     sizes: Sizes = field(default_factory=Sizes)
+    adapts: bool = False
+    """Whether the model that was given predicts from actions already; known once `world` has made it."""
 
     def conventions(self, asked: Conventions) -> Conventions:
         """A given model's own conventions; else those asked for."""
@@ -68,6 +83,7 @@ class Start:
         else:
             return self.sizes.world(conventions)
         if not hasattr(world, "encoder") or isinstance(world.predictor, TokenPredictor):
+            self.adapts = bool(self.folder)
             return world
         # A pretrained encoder: the action-conditioned predictor is new.
         side = conventions.image_size // world.encoder.config.patch
@@ -94,19 +110,23 @@ def open_sources(
     *,
     weights: Sequence[float] = (),
     together: bool = False,
+    alike: bool = False,
     folder: Path = Path("outputs/caches"),
     mode: str = "time",
     workers: int = 0,
     say: Say = print,
 ) -> list[Source]:
-    """Decode logs once, at the model's size; `together` puts them into one cache."""
+    """Decode logs once, at the model's size; `together` puts them into one cache.
+
+    `weights` say how often each log is drawn from; without them `alike` draws from all logs together as often as from
+    each other, else a cache of several has every frame equally often.
+    """
     if not logs:
         raise ValueError("no data: name one or several logs, as in data=datasets/panda")
-    if weights and (together or len(weights) != len(logs)):
-        raise ValueError(
-            f"{len(weights)} weights for {len(logs)} logs"
-            + (", and this recipe draws from all episodes alike: leave weights out" if together else "")
-        )
+    if weights and len(weights) != len(logs):
+        raise ValueError(f"{len(weights)} weights for {len(logs)} logs: give one for each log, or none")
+    if weights and (min(weights) < 0 or sum(weights) <= 0):
+        raise ValueError(f"weights {list(weights)}: each must be 0 or more, and one of them more than 0")
     what: dict[str, Any] = {
         "cameras": conventions.cameras, "image_size": conventions.image_size, "crop": conventions.crop,
         "period_s": conventions.period_s, "gripper_action": conventions.gripper_action, "mode": mode,
@@ -116,13 +136,21 @@ def open_sources(
     for number, part in enumerate(parts):
         key = json.dumps([[str(Path(p).expanduser().resolve()) for p in part], what])
         path = folder / f"{Path(part[0]).name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-        cache = build_cache([Path(p).expanduser() for p in part], path, workers=workers, **what)
+        opened = [open_log(Path(p).expanduser()) for p in part]
+        names = [str(log.path.resolve()) for log in opened]  # as the cache knows them
+        cache = build_cache(opened, path, workers=workers, **what)
         say(
             f"data     {', '.join(map(str, part))}: {len(cache.episodes)} episodes, {len(cache)} steps in {path}"
         )
         for finding in cache.skipped[:5]:
             say(f"skipped  {finding}")
-        found.append(Source(cache=cache, weight=weights[number] if weights else 1.0))
+        weight = weights[number] if weights and not together else 1.0
+        found.append(Source(cache=cache, weight=weight, first_log=names[0]))
+        if len(part) > 1 and (weights or alike):
+            drawn = list(weights) or [1.0] * len(part)
+            found[-1].shares = dict(zip(names, drawn, strict=True))
+            shown = ", ".join(f"{p} {w / sum(drawn):.0%}" for p, w in zip(part, drawn, strict=True))
+            say(f"drawn    {shown}")
     return found
 
 
@@ -141,9 +169,10 @@ def clips_for(
     """What a recipe trains on: clips with goals for panda, of latents where they were encoded, else of frames."""
     if recipe_name == "panda":
         cache = sources[0].cache
+        episodes = cache.split("train", validation=validation)
         return HindsightLoader(
             cache, batch=batch_size, length=clip_frames, seed=seed, rank=group.rank, world=group.size,
-            episodes=cache.split("train", validation=validation),
+            episodes=episodes, weights=sources[0].episode_weights(episodes),
         )  # fmt: skip
     sets: list[Any] = [ClipDataset(s.cache, length=clip_frames, validation=validation) for s in sources]
     if latents is not None:
@@ -197,6 +226,13 @@ def learn_world(
     elif health and recipe_name not in ("vjepa", "ijepa"):
         pictures = out.parent / "pictures" if group.main else None
         hook = health_hook(sources[0].cache, length=clip_frames, validation=validation, pictures=pictures)
+    adapting = start.adapts and loop["steps"] > 0
+    if adapting:
+        cache = sources[0].cache
+        own = held_out_of(cache, sources[0].first_log, validation=validation)
+        hook = scored(hook, cache, own) if hook is not None and own else hook
+        if loop.get("resume") is None or state.find(loop["resume"], out) is None:
+            begin(model, start.folder, cache, loader, validation=validation, seed=seed, say=say)
     result = train(
         recipe,
         loader,
@@ -212,6 +248,8 @@ def learn_world(
         model = recipe.learner(start.world(conventions))
         assert result.checkpoint is not None
         state.load_weights(result.checkpoint, model)
+    elif adapting and not result.interrupted and group.main:
+        take_best(model, out, say=say)
     world = recipe.result(model) if hasattr(recipe, "result") else model.world
     return world.cpu().eval(), result
 
@@ -243,13 +281,14 @@ def finish(
     group: Group,
     play_tasks: Sequence[str] = (),
     keep_heads: bool = False,
+    adapt_heads: bool = False,
     half: bool = True,
     say: Say = print,
 ) -> dict[str, Any]:
     """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures.
 
     Episodes of `play_tasks` are no example to a policy.  `keep_heads`: the world model is as it was, so that the
-    heads not trained anew are good still.
+    heads not trained anew are good still.  `adapt_heads`: heads go on from the given model's.
     """
     kind, config = start.described(world, conventions)
     path, dtype = out / "model", torch.float16 if half else None
@@ -262,7 +301,8 @@ def finish(
     if getattr(world, "predictor", None) is not None:
         parts = [encode(world, s, out / "latents" / f"final-{i}", group, say) for i, s in enumerate(sources)]
         held = joined(parts)
-        judges = held.episodes(np.flatnonzero(unseen))
+        own = np.array([not start.adapts or e.source == sources[0].first_log for e in episodes], bool)
+        judges = held.episodes(np.flatnonzero(unseen & own))
         moments = choose_moments(judges)
         latent_error, position_error = one_step_errors(world, moments)
         scale = scale_from(latent_error.numpy(), position_error.numpy())
@@ -270,12 +310,17 @@ def finish(
         normalisation = {"surprise": asdict(scale), "latent_scale": latent_scale(held.latents[some].float())}
         measures["score"] = score_world(world, judges)
         say(f"held out {measures['score']}")
+        if (unseen & ~own).any():
+            measures["others"] = score_world(world, held.episodes(np.flatnonzero(unseen & ~own)))
+            say(f"others   {measures['others']}")
     save_model(
         path, world, kind=kind, config=config, conventions=conventions, normalisation=normalisation, card=card, dtype=dtype
     )  # fmt: skip
     if keep_heads:
         for name, head in load_heads(start.folder).items():
             save_head(path, name, head, config=describe(start.folder).heads[name], dtype=dtype)
+    there = [name for name in heads if adapt_heads and name in describe(start.folder).heads]
+    given = load_heads(start.folder, names=there) if there else {}
     for name in heads:
         assert held is not None, "heads need a world model with a predictor"
         shown = parts[0] if name == "decoder" else held  # pictures of one log are enough
@@ -288,42 +333,9 @@ def finish(
         head, sizes, measured = train_head(
             name, shown.episodes(np.flatnonzero(teaches & ~unseen[: len(teaches)])), out=out / "heads" / name,
             validation=shown.episodes(np.flatnonzero(teaches & unseen[: len(teaches)])),
-            settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), say=say,
+            settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), given=given.get(name), say=say,
         )  # fmt: skip
         save_head(path, name, head, config=sizes, dtype=dtype)
         measures[name] = measured
         say(f"{name:8} " + "  ".join(f"{k} {v:.4g}" for k, v in measured.items()))
     return measures
-
-
-def score_world(
-    world: Any, judges: Latents, *, horizon: int = 3, count: int = 96, seed: int = 0
-) -> ActionScore:
-    """The offline score by cross-entropy search on the latent distance."""
-    told = bool(getattr(world, "absolute_gripper", False))
-    space = ActionSpace() if told else ActionSpace(
-        low=(-0.06, -0.06, -0.06, -0.3, -0.3, -0.3, -1.0), gripper=GripperRule.DELTA
-    )  # fmt: skip
-    light = judges.latents.shape[1] > 1 and next(world.parameters()).device.type == "cpu"
-    candidates, iterations, count = (32, 3, min(count, 16)) if light else (128, 5, count)
-    planner = CEM(
-        space=space, horizon=horizon, candidates=candidates, iterations=iterations, elites=candidates // 8
-    )
-
-    @torch.no_grad()
-    def plan(memory: Memory, goal: Tensor) -> Tensor:
-        return planner.plan(
-            memory, world, TotalCost([Term(name="goal", cost=GoalDistance(goal=goal))]), seed=seed
-        ).actions
-
-    moments = choose_moments(judges, horizon=horizon, count=count)
-    return action_score(moments, plan, told_absolute=told)
-
-
-def score_folder(
-    path: str | Path, source: Source, *, validation: float, out: Path, say: Say = print
-) -> ActionScore:
-    """The offline score of a model's folder on a log's held-out episodes."""
-    world = load_model(path)
-    held = encode(world, source, out, Group(), say)
-    return score_world(world, held.episodes(source.cache.split("validation", validation=validation)))

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from tensordict import TensorDict
 from torch import Tensor
 
+from agent.cli.learning import choose_precision
 from benchmarks.world_model import OfficialWay, machine, matrix_rate
 from data.cache import FrameCache
 from data.cache_jobs import CacheSettings, Stretch
@@ -133,19 +135,23 @@ def frozen(rounds: int, batch: int = 4) -> dict[str, Any]:
 
 
 def wait(steps: int = 8) -> dict[str, Any]:
-    """The shipped model's recipe at its own size, on a cache in memory-mapped files."""
+    """The shipped model's recipe at its own size and batch, on a cache in memory-mapped files."""
     conventions = Conventions()
+    usual = yaml.safe_load(
+        (Path(__file__).resolve().parents[1] / "configs" / "recipe" / "panda.yaml").read_text()
+    )
+    batch = usual["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
         cache = noise_cache(Path(folder), conventions)
-        loader = HindsightLoader(cache, split="all", batch=16, length=5)
+        loader = HindsightLoader(cache, split="all", batch=batch, length=usual["clip_frames"])
         out = Path(folder) / "run"
         train(
             make_recipe("panda"), loader, out=out, steps=steps, learning_rate=1e-4, conventions=conventions,
-            precision="bf16", save_every_steps=steps, say=lambda _: None, device="cpu",
+            precision=choose_precision("auto", "cpu")[0], save_every_steps=steps, say=lambda _: None, device="cpu",
         )  # fmt: skip
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][2:]
     waited, took = sum(x["waited_s"] for x in lines), sum(x["took_s"] for x in lines)
-    return {"clips_per_s": 16 * len(lines) / took, "share_waiting": waited / took}
+    return {"batch": batch, "clips_per_s": batch * len(lines) / took, "share_waiting": waited / took}
 
 
 def compiled(rounds: int, device: str) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class HindsightLoader:
     goals [B, G, V, H, W, 3] with goal_steps [B, G], counted from the clip's last frame, and held [B, T + G, 3]:
     for every frame and goal where the thing is that the hand holds sooner or later (see `held_positions`).
 
+    `weights` (one for each of `episodes`) make the frames of some episodes come more often than others.
+
     A goal lies anywhere up to the episode's end (short ones alone teach a policy to ignore the object), or, with
     the chance `near`, within `near_steps`.
     """
@@ -71,6 +73,7 @@ class HindsightLoader:
         rank: int = 0,
         world: int = 1,
         episodes: Sequence[int] | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         chosen = np.array(cache.split(split) if episodes is None else episodes)
         lengths = cache.episode_lengths[chosen] if len(chosen) else np.zeros(0, np.int64)
@@ -82,7 +85,8 @@ class HindsightLoader:
             )
         self._cache, self._length, self._goals = cache, length, goals
         self._first, self._rows = cache.episode_offsets[chosen][long_enough], lengths[long_enough]
-        self._chance = self._rows / self._rows.sum()  # every frame equally often
+        drawn = self._rows if weights is None else self._rows * np.asarray(weights)[long_enough]
+        self._chance = drawn / drawn.sum()  # without weights every frame equally often
         self._batch, self._near, self._near_steps, self._seed = batch, near, near_steps, seed
         self._rank, self._world = rank, world
         self._count = 0

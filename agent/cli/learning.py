@@ -123,7 +123,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     from agent.learn import Start, finish, learn_world, open_sources
     from data.types import Conventions
     from world_model.train.distributed import join
-    from world_model.train.heads import DEFAULTS
+    from world_model.train.heads import DEFAULTS, adapted
     from world_model.train.recipes import Sizes
 
     unknown = sorted({*heads, *head_steps} - set(DEFAULTS))
@@ -143,8 +143,8 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     conventions = start.conventions(Conventions(**view))
     steps = recipe.post_steps if config.from_ else recipe.steps
     sources = open_sources(
-        config.data, conventions, weights=config.weights, together=recipe.name == "panda" and steps > 0, folder=config.caches,
-        workers=config.workers, say=say,
+        config.data, conventions, weights=config.weights, together=recipe.name == "panda" and steps > 0,
+        alike=bool(config.from_), folder=config.caches, workers=config.workers, say=say,
     )  # fmt: skip
     parallel = config.distributed if config.distributed != "auto" else ("ddp" if group.size > 1 else "none")
     world, result = learn_world(
@@ -169,17 +169,21 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
         "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
         "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
     }  # fmt: skip
+    goes_on = start.adapts and steps > 0
+    usual = {name: adapted(name) if goes_on else DEFAULTS[name] for name in heads}
     settings = {
-        name: replace(DEFAULTS[name], steps=head_steps.get(name, DEFAULTS[name].steps)) for name in heads
+        name: replace(chosen, steps=head_steps.get(name, chosen.steps)) for name, chosen in usual.items()
     }
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
         validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
-        keep_heads=bool(config.from_) and steps == 0, half=config.half, say=say,
+        keep_heads=bool(config.from_) and steps == 0, adapt_heads=goes_on, half=config.half, say=say,
     )  # fmt: skip
     folder = run.dir / "model"
-    score = figures.pop("score", None)
+    score, others = figures.pop("score", None), figures.pop("others", None)
     run.results |= {"model": str(folder), "heads": figures, **({"score": score.figures} if score else {})}
+    if others is not None:
+        run.results["score_of_other_logs"] = others.figures
     if before is not None and score is not None:
         run.results["score_before"] = before.figures
         better = "better" if score.error_m < before.error_m else "NOT better"
@@ -232,15 +236,10 @@ def learn_heads(
 
 def _before(config: LearningConfig, sources: list[Any], run: Run) -> ActionScore:
     """The given model's offline score on the same held-out episodes."""
-    from agent.learn import score_folder
+    from agent.scoring import score_folder
 
-    score = score_folder(
-        config.from_,
-        sources[0],
-        validation=config.validation,
-        out=run.dir / "latents" / "before",
-        say=run.say,
-    )
+    source = sources[0]
+    score = score_folder(config.from_, source.cache, log=source.first_log, validation=config.validation)
     run.say(f"before   {score}")
     return score
 

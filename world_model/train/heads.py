@@ -7,7 +7,7 @@ the object) or, with a chance of `near_share`, within `near_steps`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ DEFAULTS = {
     "decoder": HeadSettings(steps=2000, batch=32, learning_rate=2e-3, near_share=0.0),
 }
 LATENT_NOISE = 0.1  # an imagined latent is never quite one that was seen
+
+
+def adapted(name: str) -> HeadSettings:
+    """How a head that a given model brings goes on with the few episodes of another lab."""
+    usual = DEFAULTS[name]
+    return replace(usual, steps=usual.steps // 2, learning_rate=0.3 * usual.learning_rate)
 
 
 class Pairs:
@@ -185,9 +191,13 @@ def train_head(
     resume: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    given: nn.Module | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[nn.Module, dict[str, Any], dict[str, float]]:
-    """Train one head: the head in eval mode, the config that builds it, and its figures on held-out episodes."""
+    """Train one head: the head in eval mode, the config that builds it, and its figures on held-out episodes.
+
+    A `given` head of the same sizes is trained further; else it begins afresh.
+    """
     if kind not in HEADS:
         raise ValueError(f"head {kind!r} is not known; there are {', '.join(HEADS)}")
     chosen = settings or DEFAULTS[kind]
@@ -201,6 +211,9 @@ def train_head(
     loader = Pairs(held, batch=chosen.batch, seed=seed, **draws)
     judge = Pairs(validation, batch=256, seed=seed + 1, **draws).draw(0) if validation is not None else None
     figures: dict[str, float] = {}
+    if given is not None and _shapes(given) != _shapes(make_head(kind, config)):
+        say(f"{kind:8} the given one is of other sizes: a new one is trained")
+        given = None
 
     def health(model: nn.Module, step: int) -> tuple[dict[str, float], list[str]]:
         assert judge is not None
@@ -208,7 +221,7 @@ def train_head(
         return dict(figures), []
 
     result = train(
-        HeadRecipe(kind=kind, config=config), loader, out=out, steps=chosen.steps, learning_rate=chosen.learning_rate,
+        HeadRecipe(kind=kind, config=config), loader, out=out, steps=chosen.steps, learning_rate=chosen.learning_rate, model=given,
         warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=500, seed=seed,
         resume=resume, device=device, precision=precision, health_every_steps=500, on_health=health if judge is not None else None, say=say,
     )  # fmt: skip
@@ -216,3 +229,7 @@ def train_head(
     if judge is not None and not figures:  # it was finished before
         health(head, result.step)
     return head, config, figures
+
+
+def _shapes(head: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in head.state_dict().items()}

@@ -141,7 +141,8 @@ def save(
     """
     path = out / f"step-{progress.step:06d}"
     value = progress.score if progress.score is not None else progress.loss
-    better = value is not None and (progress.best is None or value <= progress.best)
+    # A score that was measured before an earlier checkpoint is that one's, not this one's.
+    better = value is not None and (progress.best is None or value < progress.best)
     progress.best = value if better else progress.best
     sharded = any(isinstance(p, DTensor) for p in model.parameters())
     shards = out / ".tmp-shards"
