@@ -15,6 +15,8 @@ from world_model.train import state
 from world_model.train.distributed import Group, blocks, checkpoint_activations, reduce_batch_norm, spread
 
 STEPS = 30
+PATIENCE_S = 800  # on a machine with much else to do
+pytestmark = pytest.mark.timeout(1000)
 
 
 def torchrun(toy, processes: int, *arguments: str) -> str:
@@ -30,7 +32,11 @@ def torchrun(toy, processes: int, *arguments: str) -> str:
         children.append(
             subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
-    outputs = [c.communicate(timeout=120)[0] for c in children]
+    try:
+        outputs = [c.communicate(timeout=PATIENCE_S)[0] for c in children]
+    finally:
+        for c in children:
+            c.kill()
     assert all(c.returncode == 0 for c in children), "\n".join(outputs)
     return outputs[0]
 
