@@ -1,6 +1,7 @@
 """How fast the worlds turn: frames, model steps and collection, beside a stock MuJoCo scene, in one run.
 
 Rates are told per second of this process's own CPU time (what an idle core gives) and per second by the clock.
+Collection is told by the clock, and as it would be if nobody else used the cores: by how many processes want one.
 Writes benchmarks/results/envs.json.
 """
 
@@ -10,9 +11,12 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 if platform.system() == "Linux":
@@ -21,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import mujoco
 import numpy as np
+import psutil
 import torch
 
 from agent.arms import EnvConfig
@@ -92,18 +97,61 @@ def model_step(engine: str, seconds: float, *, carrying: bool) -> tuple[float, f
     return measured
 
 
-def collection(workers: int, episodes: int, steps: int) -> float:
-    """Episodes per second by the clock, once every worker is at work."""
-    times: list[float] = []
+@dataclass(kw_only=True, slots=True)
+class Collected:
+    """What some processes did between two moments."""
+
+    per_s: float  # episodes by the clock
+    per_cpu_s: float  # episodes per second of processor time
+    busy: float  # processes that computed or waited for a core: the cores that an idle machine would have kept busy
+
+
+def collection(workers: int, episodes: int, steps: int) -> Collected:
+    """Episodes per second, once every worker is at work."""
+    moments: list[tuple[float, float]] = []
+    warm = 2 * workers
+    watch: list[subprocess.Popen[str]] = []
 
     def progress(done: int, wanted: int, tallies: list[Tally]) -> None:
-        times.append(time.perf_counter())
+        moments.append((time.perf_counter(), _computed_s()))
+        if len(moments) == warm:
+            watch.append(_start_watch())
 
     with tempfile.TemporaryDirectory() as folder:
         settings = CollectSettings(steps=steps, env=EnvConfig())
         collect(Path(folder), episodes=episodes, workers=workers, settings=settings, progress=progress)
-    warm = 2 * workers
-    return (len(times) - warm) / (times[-1] - times[warm - 1])
+    busy = float(watch[0].communicate("end\n")[0])
+    clock, cpu = (last - first for last, first in zip(moments[-1], moments[warm - 1], strict=True))
+    return Collected(per_s=(episodes - warm) / clock, per_cpu_s=(episodes - warm) / cpu, busy=busy)
+
+
+def _computed_s() -> float:
+    """Processor seconds of this process and its children so far."""
+    me = psutil.Process()
+    return sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))
+
+
+def _start_watch() -> subprocess.Popen[str]:
+    """Another process that looks, fifty times a second, how many of these ones compute or wait for a core."""
+    me = psutil.Process()
+    pids = [str(p.pid) for p in (me, *me.children(recursive=True))]
+    return subprocess.Popen(
+        [sys.executable, "-c", _WATCH, *pids], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+_WATCH = """
+import contextlib, select, sys
+from pathlib import Path
+looks = found = 0
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    looks += 1
+    for pid in sys.argv[1:]:
+        with contextlib.suppress(OSError):
+            states = [t.read_text().rpartition(")")[2].split()[0] for t in Path(f"/proc/{pid}/task").glob("*/stat")]
+            found += "R" in states
+print(found / max(1, looks))
+"""
 
 
 def main() -> None:
@@ -135,9 +183,18 @@ def main() -> None:
     if not options.no_collect:
         episodes = 10 if options.quick else 40
         one, two = (collection(workers, episodes, 40) for workers in (1, 2))
-        found["collect"] = {"one_per_s": one, "two_per_s": two, "ratio": two / one}
+        idle = two.busy * two.per_cpu_s / (one.busy * one.per_cpu_s)
+        found["collect"] = {
+            "one_per_s": one.per_s,
+            "two_per_s": two.per_s,
+            "ratio": two.per_s / one.per_s,
+            "ratio_on_free_cores": idle,
+        }
         print(
-            f"collect: {one:.2f} episodes/s with one worker, {two:.2f} with two: {two / one:.2f} times, wanted 1.7"
+            f"collect: {one.per_s:.2f} episodes/s with one worker, {two.per_s:.2f} with two: "
+            f"{two.per_s / one.per_s:.2f} times by the clock; {two.busy:.2f} cores busy against {one.busy:.2f}, "
+            f"{two.per_cpu_s:.2f} episodes per processor second against {one.per_cpu_s:.2f}: "
+            f"{idle:.2f} times on free cores, wanted {FIGURES['collect']}"
         )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(

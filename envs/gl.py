@@ -27,8 +27,18 @@ def wants_egl() -> bool:
     return asked == "egl" or not (asked or screen)
 
 
+_drew_in: int | None = None  # the process that drew first
+
+
 def new_context(width: int, height: int) -> Any:
     """A current OpenGL context, or ArmError with the line to run."""
+    global _drew_in
+    if _drew_in not in (None, os.getpid()):
+        raise ArmError(
+            "this process was forked from one that had drawn already, and OpenGL does not survive that: start it "
+            'with "spawn" (gymnasium.make_vec(..., vector_kwargs={"context": "spawn"}))'
+        )
+    _drew_in = os.getpid()
     with named_errors():
         if wants_egl():
             from mujoco.egl import GLContext

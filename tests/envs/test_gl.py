@@ -49,3 +49,18 @@ def test_what_a_user_has_chosen_is_kept_and_named_when_it_fails() -> None:
 def test_a_machine_without_gl_is_told_the_line_that_doctor_prints() -> None:
     done = _fresh(ARM, __EGL_VENDOR_LIBRARY_FILENAMES="/nowhere.json")
     assert REMEDY in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.timeout(200)
+def test_a_process_forked_from_one_that_draws_says_so_instead_of_hanging() -> None:
+    code = f"""
+{ARM}
+envs = __import__("gymnasium").make_vec("envs.gym:forearm/Reach-v0", num_envs=1, vectorization_mode="async", width=32, height=32)
+try:
+    envs.reset(seed=[1])
+finally:
+    envs.close(terminate=True)
+"""
+    done = _fresh(code)
+    assert "forked from one that had drawn already" in done.stderr
+    assert '"context": "spawn"' in done.stderr
