@@ -6,7 +6,7 @@ the offline score and prediction figures on episodes held out, and closed-loop r
 simulator the model comes from.  Started again it goes on where it was.
 
     python -m benchmarks.shifted out=outputs/shifted
-    python -m benchmarks.shifted out=outputs/tenth episodes=22 trials=4 -- recipe.post_steps=80 recipe.batch_size=8
+    python -m benchmarks.shifted out=outputs/tenth episodes=22 validation=0.3 trials=4 -- recipe.post_steps=80 recipe.batch_size=8
 
 Words after `--` go to `forearm train`.
 """
@@ -24,7 +24,11 @@ from typing import Any
 import yaml
 
 HOUSE = Path(__file__).resolve().parents[1]
-FIGURES = ("copy_ratio_1", "copy_ratio_5", "wrong_ratio_1", "wrong_ratio_5", "top1")
+FIGURES = {
+    "copy_ratio_1": "error / copying, 1 step", "copy_ratio_3": "error / copying, 3 steps",
+    "wrong_ratio_1": "wrong / true action, 1 step", "wrong_ratio_3": "wrong / true action, 3 steps",
+    "top1": "true action first of 16", "probe_object_xyz_mm": "object by a linear probe, mm",
+}  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -39,6 +43,7 @@ class Options:
     tasks: str = "reach"
     methods: str = "both"
     workers: int = 2
+    validation: float = 0.1  # share of the episodes held out
 
 
 def options_from(words: list[str]) -> Options:
@@ -48,7 +53,7 @@ def options_from(words: list[str]) -> Options:
         name, _, value = word.partition("=")
         if name not in known:
             raise SystemExit(f"benchmarks.shifted: no setting {name!r}; there are {', '.join(known)}")
-        found[name] = int(value) if known[name] == "int" else value
+        found[name] = {"int": int, "float": float}.get(str(known[name]), str)(value)
     return Options(**found)
 
 
@@ -95,7 +100,7 @@ def reaching(options: Options, out: Path, model: str, name: str) -> dict[str, di
     return found
 
 
-def prediction(model: str, logs: Path, caches: Path) -> dict[str, float]:
+def prediction(model: str, logs: Path, caches: Path, validation: float) -> dict[str, float]:
     """Prediction figures on the episodes that training held out."""
     from agent.learn import open_sources
     from agent.learn_health import health_hook
@@ -105,8 +110,9 @@ def prediction(model: str, logs: Path, caches: Path) -> dict[str, float]:
     source = open_sources(
         [logs], describe(model).conventions, together=True, folder=caches, say=lambda _: None
     )[0]
-    measured, _ = health_hook(source.cache, length=5, validation=0.1)(Learner(load_model(model)).eval(), 0)
-    return {name: measured[name] for name in FIGURES if name in measured}
+    hook = health_hook(source.cache, length=6, validation=validation)
+    measured, _ = hook(Learner(load_model(model)).eval(), 0)
+    return {words: measured[name] for name, words in FIGURES.items() if name in measured}
 
 
 def main() -> None:
@@ -121,11 +127,17 @@ def main() -> None:
         f"workers={options.workers}", f"to={logs}",
     )  # fmt: skip
     trained = forearm(
-        "train", out / "train", f"from={options.model}", f"data=[{logs}]", f"caches={caches}", *extra
+        "train",
+        out / "train",
+        f"from={options.model}",
+        f"data=[{logs}]",
+        f"caches={caches}",
+        f"validation={options.validation}",
+        *extra,
     )
     adapted = str(out / "train" / "model")
     models = {"before": options.model, "after": adapted}
-    held_out = {name: prediction(model, logs, caches) for name, model in models.items()}
+    held_out = {name: prediction(model, logs, caches, options.validation) for name, model in models.items()}
     for name, key in (("before", "score_before"), ("after", "score")):
         held_out[name] |= {
             "action score": trained[key]["score"], "end position, mm": 1e3 * trained[key]["error_m"],
