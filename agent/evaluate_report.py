@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from .build import load_mind
 from .evaluate import NEEDS_MODEL, EvaluateSettings
 from .seeing import figures as draw
 from .seeing.report import Report
-from .trials import BUDGET_STEPS, Cell, World, run_trial
+from .seeing.run_recording import RunRecording
+from .trials import BUDGET_STEPS, Cell, World, agent_task, run_trial
 
 SHOWN = 6  # films of failures
 
@@ -56,17 +58,19 @@ def write_evaluation(
             report.heading("First failures of each kind")
             report.gallery(found)
     report.details("Rows", rows)
+    report.made_with(settings)
     return report.write(out / "report.html")
 
 
 def failure_films(
     trials: list[dict[str, Any]], settings: EvaluateSettings, out: Path
 ) -> list[tuple[Path, str]]:
-    """Act the first failure of each kind again (the same seed fails the same way) and film it."""
+    """Act the first failure of each kind again (the same seed fails the same way), filmed and recorded for Rerun."""
     folder = out / "videos"
     folder.mkdir(exist_ok=True)
     seen: set[tuple[str, str]] = set()
     films: list[tuple[Path, str]] = []
+    agent = replace(settings.agent, keep_clouds=True)
     mind = None
     for trial in trials:
         cell = Cell(**trial["cell"])
@@ -84,12 +88,21 @@ def failure_films(
             conventions.period_s,
             scene=settings.scene,
         )
-        frames: list[np.ndarray] = []
-        run_trial(cell, trial["seed"], world, mind, settings.agent, frames=frames)
-        world.arm.close()
         path = folder / f"{cell.task}-{cell.method}-{trial['seed']}-{trial['failure'].replace(' ', '_')}.mp4"
+        frames: list[np.ndarray] = []
+        task = agent_task(cell, world.lay_out(cell, trial["seed"])[0], BUDGET_STEPS[cell.task])
+        recording = RunRecording(
+            path.with_suffix(".rrd"), task, world.arm.limits, mind=mind, truth=world.driver,
+            cameras=tuple(conventions.cameras),
+        )  # fmt: skip
+        try:
+            run_trial(cell, trial["seed"], world, mind, agent, on_step=recording, frames=frames)
+        finally:
+            recording.close()
+            world.arm.close()
         write_video(path, np.stack(frames), fps=1.0 / conventions.period_s)
-        films.append((path, f"{cell.task}, {cell.method}, seed {trial['seed']}: {trial['failure']}"))
+        where = f"recording: videos/{path.stem}.rrd"
+        films.append((path, f"{cell.task}, {cell.method}, seed {trial['seed']}: {trial['failure']}. {where}"))
     return films
 
 

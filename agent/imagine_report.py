@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.source import open_log
 
-from .build import load_mind
-from .imagining import actions_from, axis_check, encode, imagine_from, landscapes_at, roll_outs
+from .build import Mind, load_mind
+from .imagining import (
+    AXES,
+    AxisCheck,
+    Encoded,
+    RollOuts,
+    actions_from,
+    axis_check,
+    encode,
+    imagine_from,
+    landscape_misses,
+    landscapes_at,
+    roll_outs,
+)
 from .recorded import longest_stretch
 from .seeing import figures as draw
+from .seeing import imagination as look
+from .seeing.imagination_recording import record_imagination
 from .seeing.report import Report
 
 
+@dataclass(kw_only=True)
+class Looked:
+    """What came of it."""
+
+    figures: dict[str, Any]
+    words: list[str]
+    files: dict[str, Path] = field(default_factory=dict)
+
+
 def report_imagination(
-    data: Path, model: str, out: Path, *, episodes: int, horizon: int, start: int
-) -> tuple[dict[str, Any], list[str], Path]:
-    """Numbers, sentences and the page."""
+    data: Path,
+    model: str,
+    out: Path,
+    *,
+    episodes: int,
+    horizon: int,
+    start: int,
+    configuration: Any = None,
+) -> Looked:
+    """Numbers, sentences, pictures, the recording and the page."""
     mind, log = load_mind(model), open_log(data)
     context = getattr(mind.model, "context", 3)
     accepted = log.check().accepted[:episodes]
@@ -30,66 +60,133 @@ def report_imagination(
         raise ValueError(f"{data}: no usable episode is longer than {context + 1} model steps")
     rolled = roll_outs(mind.model, found, horizon=horizon, context=context)
     check = axis_check(mind.model, found, context=context)
+    misses = landscape_misses(mind.model, found, context=context)
     first = next(e for e in found if len(e.stretch.frames) >= context + horizon)
-    last_start = len(first.stretch.frames) - horizon - 1
-    if start < 0:
-        moves = first.stretch.actions[:, :3].norm(dim=-1).numpy()
-        windows = [moves[t : t + horizon].sum() for t in range(context - 1, last_start + 1)]
-        start = context - 1 + int(np.argmax(windows))
-    if not context - 1 <= start <= last_start:
-        raise ValueError(f"start is {start}; in this episode it goes from {context - 1} to {last_start}")
-    surfaces = landscapes_at(mind.model, first, start, context=context)
+    start = _start(first, start, horizon, context)
     true = actions_from(mind.model, first, start, 1)[0, 0, 0].numpy()
-    latents, _ = imagine_from(mind.model, first, start, horizon, context=context)
-
-    report = Report("Imagined against real", f"{model} on {len(found)} episodes of {data}")
-    ratio, wrong = rolled.figures["copy_ratio"], rolled.figures["wrong_ratio"]
-    words = [
-        f"one step ahead the model errs {ratio[0]:.2f} times as much as assuming that nothing changes, "
-        f"{horizon} steps ahead {ratio[-1]:.2f} times",
-        f"with other actions it would err {wrong[0]:.1f} and {wrong[-1]:.1f} times as much: it listens to its actions"
-        if wrong[0] > 1.1
-        else f"with other actions it would err {wrong[0]:.2f} times as much: it hardly listens to its actions",
-        f"the hand is imagined to {1000 * rolled.position_m[0]:.0f} mm one step ahead, {1000 * rolled.position_m[-1]:.0f} mm after {horizon}",
-        *check.words,
-    ]
-    report.lines(words)
-    strip = _strip(mind, first, start, horizon, latents, out)
-    if strip is not None:
-        report.heading("What it imagines")
-        report.picture(
-            strip, "Above the frames that came, below what was imagined, decoded for people.", plot=False
-        )
-    report.heading("Error by horizon")
-    report.picture(draw.horizon_figure(rolled, out / "horizons.png"))
-    report.heading("Energy landscape")
-    report.picture(draw.landscape_figure(surfaces, true, out / "landscapes.png"))
-    report.heading("Axis check")
-    report.picture(draw.axis_figure(check, out / "axes.png"))
+    shown = look.look_closely(
+        mind, found, first, start, *imagine_from(mind.model, first, start, horizon, context=context)
+    )
+    words = [*_words(rolled, horizon), *misses.words, *check.words]
     figures = {
         **rolled.figures,
         "axis_matrix": check.matrix.tolist(),
         "axis_residual_m": check.residual_m,
         "camera_yaw_error_deg": check.yaw_error_deg,
-        "landscape_miss_m": _miss(surfaces[0], true),
+        "landscape_misses_m": misses.metres,
+        "landscape_gripper_right": misses.gripper_right,
+        "nearest_real_distance": [n.distance for n in shown.near],
+        "start": start,
     }
+    report = Report("Imagined against real", f"{model} on {len(found)} episodes of {data}")
+    report.lines(words)
+    _film(report, mind, shown, out)
+    _errors(report, rolled, check, out)
+    _landscapes(report, mind, first, start, true, context, out)
+    spread = _inside(report, mind, found, shown, context, out)
+    if spread is not None:
+        figures["futures_disagree"] = spread
     report.details("Numbers", figures)
-    return figures, words, report.write(out / "report.html")
+    report.made_with(configuration or {"data": str(data), "model": model})
+    cameras = mind.model.conventions.cameras
+    recording = record_imagination(shown, rolled, cameras, out / "recording.rrd")
+    page = report.write(out / "report.html")
+    return Looked(figures=figures, words=words, files={"recording": recording, "report": page})
 
 
-def _miss(surface: Any, true: np.ndarray) -> float:
-    low = surface.lowest()[0].numpy()
-    return float(np.hypot(low[0] - true[surface.axes[0]], low[1] - true[surface.axes[1]]))
+def _start(first: Encoded, asked: int, horizon: int, context: int) -> int:
+    """Where the pictures begin: as asked, or where most moves."""
+    last = len(first.stretch.frames) - horizon - 1
+    if asked < 0:
+        moves = first.stretch.actions[:, :3].norm(dim=-1).numpy()
+        windows = [moves[t : t + horizon].sum() for t in range(context - 1, last + 1)]
+        return context - 1 + int(np.argmax(windows))
+    if not context - 1 <= asked <= last:
+        raise ValueError(f"start is {asked}; in this episode it goes from {context - 1} to {last}")
+    return asked
 
 
-@torch.no_grad()
-def _strip(mind: Any, first: Any, start: int, horizon: int, latents: torch.Tensor, out: Path) -> Path | None:
-    decoder = mind.heads.get("decoder")
-    if decoder is None:
+def _words(rolled: RollOuts, horizon: int) -> list[str]:
+    ratio, wrong = rolled.figures["copy_ratio"], rolled.figures["wrong_ratio"]
+    near, far = (1000 * rolled.position_m[h] for h in (0, -1))
+    return [
+        f"one step ahead the model errs {ratio[0]:.2f} times as much as assuming that nothing changes, "
+        f"{horizon} steps ahead {ratio[-1]:.2f} times",
+        f"with other actions it would err {wrong[0]:.1f} and {wrong[-1]:.1f} times as much: it listens to its actions"
+        if wrong[0] > 1.1
+        else f"with other actions it would err {wrong[0]:.2f} times as much: it hardly listens to its actions",
+        f"the hand, told how far it really moved, is imagined to {near:.1f} mm one step ahead, {far:.1f} mm after {horizon}",
+    ]
+
+
+def _film(report: Report, mind: Mind, shown: look.Shown, out: Path) -> None:
+    report.heading("What it imagines")
+    painted = (
+        "Blue: what was imagined from the true actions, painted by a decoder that was trained on the finished model "
+        "and that no plan ever sees."
+        if shown.decoded is not None
+        else "This model has no decoder (docs/training.md says how to train one), so that its imagination is shown by "
+        "the nearest real frames alone."
+    )
+    caption = (
+        f"Green: the frames that came. {painted} Dashed: the real frame of the other episodes that is nearest to what was "
+        "imagined, with its distance (1 is that of two random frames)."
+    )
+    report.picture(
+        look.film(shown, mind.model.conventions.cameras, out / "filmstrip.jpg"), caption, plot=False
+    )
+
+
+def _errors(report: Report, rolled: RollOuts, check: AxisCheck, out: Path) -> None:
+    report.heading("Error by horizon")
+    report.picture(draw.horizon_figure(rolled, out / "horizons.png"))
+    report.heading("Axis check")
+    report.picture(
+        draw.axis_figure(check, out / "axes.png"),
+        "Each dot is a step that was really done: which move would the model choose to get to the frame that came?",
+    )
+
+
+def _landscapes(
+    report: Report, mind: Mind, first: Encoded, start: int, true: np.ndarray, context: int, out: Path
+) -> None:
+    surfaces = landscapes_at(mind.model, first, start, context=context)
+    report.heading("Energy landscape")
+    report.picture(
+        draw.landscape_figure(surfaces, true, out / "landscapes.png"),
+        f"The energy of every pair of {', '.join(AXES.values())} around the action that was done.",
+        plot=False,
+    )
+
+
+def _inside(
+    report: Report, mind: Mind, found: list[Encoded], shown: look.Shown, context: int, out: Path
+) -> list[float] | None:
+    """What the latent holds: its path, feature maps, what differs from the goal, several futures."""
+    report.heading("The latent's path")
+    report.picture(
+        look.components(found, shown, out / "components.png"),
+        "The first three principal components of all latents seen, in which both curves are draw.",
+    )
+    features = look.features(mind, shown, out / "features.png")
+    if features is not None:
+        report.heading("Feature maps")
+        report.picture(
+            features,
+            "Red, green and blue are the first three principal components, the same in all maps of a kind.",
+            plot=False,
+        )
+    differences = look.differences(mind, shown, out / "differences.jpg")
+    if differences is not None:
+        report.heading("What differs from the goal")
+        report.picture(
+            differences,
+            "The last frame of the roll-out is taken for the goal; orange is what the model sees amiss.",
+            plot=False,
+        )
+    futures = look.futures(mind, shown, out / "futures.png", context=context)
+    if futures is None:
         return None
-    dreamt = (decoder(latents) * 255).byte().numpy()  # [H, V, size, size, 3]
-    real = first.stretch.frames[start + 1 : start + 1 + horizon].numpy()
-    rows = []
-    for view, name in enumerate(mind.model.conventions.cameras):
-        rows += [(f"{name}\nreal", real[:, view]), ("imagined\n(decoded)", dreamt[:, view])]
-    return draw.filmstrip(rows, out / "filmstrip.png")
+    report.heading("Several futures")
+    report.picture(futures[0], "The same actions, imagined with several draws of the latent variable z.")
+    return futures[1]

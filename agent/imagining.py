@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -149,32 +152,85 @@ def landscapes_at(
     points: int = 25,
     half_width_m: float = 0.075,
 ) -> list[Landscape]:
-    """The energy of reaching the frame that truly came, around the true action, for each pair of axes."""
+    """The energy of reaching the frame that truly came, around the true action, for each pair of axes, gripper too."""
     actions = actions_from(model, encoded, start, 1)[:, 0]
     energy = TotalCost([Term(name="distance", cost=GoalDistance(goal=encoded.latents[:, start + 1]))])
     memory = context_at(encoded, start, context)
+    told = getattr(model, "absolute_gripper", False)
     found = []
-    for axes in ((0, 1), (0, 2), (1, 2)):
-        found.append(
-            landscape(memory, model, energy, actions, axes=axes, half_width=half_width_m, points=points)
+    for axes in itertools.combinations(AXES, 2):
+        widths = tuple(1.0 if axis == CLOSEDNESS else half_width_m for axis in axes)
+        surface = landscape(
+            memory, model, energy, actions, axes=axes, half_width=(widths[0], widths[1]), points=points
         )
-    gripper = landscape(
-        memory,
-        model,
-        energy,
-        actions,
-        axes=(2, CLOSEDNESS),
-        half_width=(half_width_m, 1.0),
-        points=points,
-    )
-    if getattr(
-        model, "absolute_gripper", False
-    ):  # told how closed to be, and no gripper can be told more than 0 .. 1
-        can_be = (gripper.second > -1e-6) & (gripper.second < 1 + 1e-6)
-        gripper.second = gripper.second[can_be].clamp(0, 1)
-        gripper.energies = gripper.energies[:, :, can_be]
-        gripper.terms = {name: term[:, :, can_be] for name, term in gripper.terms.items()}
-    return [*found, gripper]
+        if (
+            told and axes[1] == CLOSEDNESS
+        ):  # told how closed to be, and no gripper can be told more than 0 .. 1
+            can_be = (surface.second > -1e-6) & (surface.second < 1 + 1e-6)
+            surface.second = surface.second[can_be].clamp(0, 1)
+            surface.energies = surface.energies[:, :, can_be]
+            surface.terms = {name: term[:, :, can_be] for name, term in surface.terms.items()}
+        found.append(surface)
+    return found
+
+
+@dataclass(kw_only=True)
+class Misses:
+    """How far the energy's minimum lies from the true action, pair of axes by pair, over some moments."""
+
+    metres: dict[str, list[float]]  # "xy" -> one a moment; of the axes that are lengths
+    gripper_right: float  # share of moments at which the minimum has the gripper on the right side
+
+    @property
+    def words(self) -> list[str]:
+        both = [m for pair, found in self.metres.items() if "gripper" not in pair for m in found]
+        return [
+            f"over {len(next(iter(self.metres.values())))} moments the energy's minimum lies {1000 * median(both):.0f} mm "
+            f"(median) from the true action, and has the gripper right in {self.gripper_right:.0%} of them"
+        ]
+
+
+def refined_lowest(surface: Landscape) -> Tensor:
+    """Where the first problem's energy is least, [2], between the grid's points: by a parabola along each axis."""
+    energies = surface.energies[0]
+    row, column = divmod(int(energies.argmin()), energies.shape[1])
+    found = []
+    for values, line, at in (
+        (surface.first, energies[:, column], row),
+        (surface.second, energies[row], column),
+    ):
+        place = values[at]
+        if 0 < at < len(values) - 1:
+            before, here, after = line[at - 1 : at + 2]
+            bend = before - 2 * here + after
+            if bend > 0:
+                place = place + 0.5 * (before - after) / bend * (values[at + 1] - values[at])
+        found.append(place)
+    return torch.stack(found)
+
+
+def landscape_misses(
+    model: Any, episodes: Sequence[Encoded], *, moments: int = 12, context: int = 3, points: int = 17
+) -> Misses:
+    """Does the minimum lie where it should, not only in the picture that is shown?"""
+    starts = [(e, t) for e in episodes for t in range(context - 1, len(e.stretch.frames) - 1)]
+    moved = sorted(starts, key=lambda s: -float(s[0].stretch.actions[s[1], :3].norm()))
+    half = moved[: max(1, len(moved) // 2)]  # where something happened
+    chosen = half[:: max(1, len(half) // moments)][:moments]
+    metres: dict[str, list[float]] = {}
+    right = []
+    for encoded, t in chosen:
+        true = actions_from(model, encoded, t, 1)[0, 0, 0]
+        for surface in landscapes_at(model, encoded, t, context=context, points=points):
+            low = refined_lowest(surface)
+            gaps = [float(low[i] - true[axis]) for i, axis in enumerate(surface.axes)]
+            lengths = [g for g, axis in zip(gaps, surface.axes, strict=True) if axis != CLOSEDNESS]
+            metres.setdefault("-".join(AXES[a] for a in surface.axes), []).append(
+                float(np.hypot.reduce(lengths))
+            )
+            if surface.axes[1] == CLOSEDNESS:
+                right.append(abs(gaps[1]) < 0.5)
+    return Misses(metres=metres, gripper_right=sum(right) / len(right))
 
 
 @torch.no_grad()

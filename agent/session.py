@@ -111,8 +111,8 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
         out / "recording.rrd",
         session.task,
         session.arm.limits,
+        mind=session.mind,
         truth=session.truth,
-        decoder=session.mind.heads.get("decoder"),
         cameras=tuple(session.mind.model.conventions.cameras),
         live=config.view == "live",
     )
@@ -146,8 +146,9 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
         **figures_of(played),
     }
     played.files["report"] = write_run_report(
-        played, out, title=f"forearm: {config.task}", ending=ending(played), facts=facts
-    )
+        played, out, title=f"forearm: {config.task}", ending=ending(played), facts=facts, configuration=config,
+        mind=session.mind,
+    )  # fmt: skip
     return played
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"quality": 90} if path.suffix == ".jpg" else {"optimize": True})
     return path
 
 
@@ -45,11 +46,16 @@ def horizon_figure(rolled: RollOuts, path: Path) -> Path:
         return save(figure, path)
 
 
-def landscape_figure(found: Sequence[Landscape], true: np.ndarray, path: Path) -> Path:
+def landscape_figure(found: Sequence[Landscape], true: np.ndarray, path: Path, *, columns: int = 3) -> Path:
     """One panel a pair of axes; the cross is the true action, the ring the energy's minimum."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(found), 3.3))
-        for axes, panel in zip(found, figure.subplots(1, len(found), squeeze=False)[0], strict=True):
+        across = min(columns, len(found))
+        down = -(-len(found) // across)
+        figure = Figure(figsize=(3.1 * across, 2.95 * down + 0.3))
+        panels = figure.subplots(down, across, squeeze=False).ravel()
+        for spare in panels[len(found) :]:
+            spare.set_visible(False)
+        for axes, panel in zip(found, panels, strict=False):
             first, second = axes.axes
             scale = [100.0 if a != 6 else 1.0 for a in axes.axes]
             x, y = axes.first.numpy() * scale[0], axes.second.numpy() * scale[1]
@@ -59,9 +65,8 @@ def landscape_figure(found: Sequence[Landscape], true: np.ndarray, path: Path) -
             low = axes.lowest()[0].numpy()
             panel.plot(true[first] * scale[0], true[second] * scale[1], "x", color="white", ms=11, mew=2.5)
             panel.plot(low[0] * scale[0], low[1] * scale[1], "o", mfc="none", mec=WARN, ms=12, mew=2.5)
-            units = ["cm" if a != 6 else "closedness" for a in axes.axes]
+            units = ["cm" if a != 6 else "0 open, 1 closed" for a in axes.axes]
             panel.set(xlabel=f"{AXES[first]} [{units[0]}]", ylabel=f"{AXES[second]} [{units[1]}]")
-            panel.set_title(f"{AXES[first]} and {AXES[second]}")
             panel.spines[:].set_visible(False)
         figure.suptitle("Energy around the true action: cross = true, ring = minimum", fontsize=11)
         return save(figure, path)
@@ -86,25 +91,90 @@ def axis_figure(check: AxisCheck, path: Path) -> Path:
         return save(figure, path)
 
 
+@dataclass(kw_only=True)
+class Row:
+    """A row of pictures uint8 [T, H, W, 3]: `kind` is real, dream or near; `notes` stand below each."""
+
+    label: str
+    frames: np.ndarray
+    kind: str = "real"
+    notes: Sequence[str] = ()
+
+
 def filmstrip(
-    rows: Sequence[tuple[str, np.ndarray]], path: Path, *, title: str = "", size: int = 112
+    rows: Sequence[Row], path: Path, *, columns: Sequence[str] = (), title: str = "", size: int = 128
 ) -> Path:
-    """Rows of frames uint8 [T, H, W, 3] under each other, with a label each."""
+    """Rows of pictures under each other; green frames are real, blue ones imagined."""
     with mpl.rc_context(STYLE):
-        count = max(len(frames) for _, frames in rows)
-        figure = Figure(figsize=(1.35 + count * 1.22, 1.3 * len(rows) + (0.35 if title else 0.05)))
+        count = max(len(row.frames) for row in rows)
+        noted = sum(bool(row.notes) for row in rows)
+        high = 1.22 * len(rows) + 0.2 * noted + (0.28 if columns else 0.05) + (0.35 if title else 0.0)
+        figure = Figure(figsize=(1.5 + 1.22 * count, high))
+        figure.get_layout_engine().set(w_pad=0.04, h_pad=0.03, wspace=0.01, hspace=0.01)  # pyright: ignore[reportOptionalMemberAccess]
         panels = figure.subplots(len(rows), count, squeeze=False)
-        for (label, frames), line in zip(rows, panels, strict=True):
+        for row, line in zip(rows, panels, strict=True):
+            colour = {"real": REAL, "dream": DREAM, "near": REAL}[row.kind]
             for index, panel in enumerate(line):
-                panel.set_xticks([])
-                panel.set_yticks([])
-                for spine in panel.spines.values():
-                    spine.set_visible(False)
-                if index < len(frames):
-                    panel.imshow(_sized(frames[index], size), interpolation="nearest")
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set(visible=index < len(row.frames), color=colour, linewidth=2.2)
+                if row.kind == "near":
+                    panel.spines[:].set(linestyle=(0, (2, 1.5)))
+                if index < len(row.frames):
+                    panel.imshow(_sized(row.frames[index], size), interpolation="antialiased")
+                if index < len(row.notes):
+                    panel.set_xlabel(row.notes[index], fontsize=8.5, labelpad=2)
+            line[0].set_ylabel(row.label, rotation=0, ha="right", va="center", labelpad=8, color=colour)
+        for panel, text in zip(panels[0], columns, strict=False):
+            panel.set_title(text, fontsize=9.5, fontweight="normal", pad=4)
         if title:
             figure.suptitle(title, fontsize=11)
+        return save(figure, path)
+
+
+def features_figure(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str], path: Path
+) -> Path:
+    """Maps whose colours are the first three principal components, the same in every map: uint8 [h, w, 3] each."""
+    pictures = [
+        Row(label=label, frames=_stacked(found), kind="real" if "imagined" not in label else "dream")
+        for label, found in rows
+    ]
+    return filmstrip(pictures, path, columns=columns)
+
+
+def components_figure(real: np.ndarray, imagined: np.ndarray, path: Path) -> Path:
+    """The first three principal components of a latent, [T, 3] each: as it came and as it was imagined."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 2.9))
+        for axis, panel in enumerate(figure.subplots(1, 3)):
+            steps = np.arange(len(real))
+            panel.plot(steps, real[:, axis], color=REAL, lw=2.4, label="came")
+            panel.plot(steps, imagined[:, axis], color=DREAM, lw=1.8, marker="o", ms=4, label="imagined")
+            panel.set(title=f"component {axis + 1}", xlabel="steps ahead")
+            panel.axvline(0, color=INK, lw=0.8, ls=":")
+            if axis == 0:
+                panel.legend(frameon=False)
+        return save(figure, path)
+
+
+def futures_figure(paths: np.ndarray, true: np.ndarray, spread: np.ndarray, path: Path) -> Path:
+    """Imagined paths of the hand [Z, H, 3] for several z, seen from above, and how far their latents disagree [H]."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.4))
+        left, right = figure.subplots(1, 2)
+        for index, found in enumerate(paths):
+            left.plot(100 * found[:, 0], 100 * found[:, 1], color=DREAM, lw=1.4, alpha=0.6, marker="o", ms=3,
+                      label="imagined, one line a z" if index == 0 else None)  # fmt: skip
+        left.plot(100 * true[:, 0], 100 * true[:, 1], color=REAL, lw=2.4, label="came")
+        left.set(title="The hand, from above", xlabel="x [cm]", ylabel="y [cm]", aspect="equal")
+        left.legend(frameon=False)
+        right.plot(np.arange(1, len(spread) + 1), spread, color=WARN, lw=2.4, marker="o", ms=4)
+        right.set(
+            title="How far the futures disagree",
+            xlabel="steps ahead",
+            ylabel="deviation of the latent",
+            ylim=(0, None),
+        )
         return save(figure, path)
 
 
@@ -121,5 +191,11 @@ def curve_figure(curves: dict[str, Any], path: Path, *, title: str, xlabel: str,
 
 
 def _sized(frame: np.ndarray, size: int) -> np.ndarray:
-    step = max(1, round(size / frame.shape[0]))
-    return frame.repeat(step, 0).repeat(step, 1)
+    """At least so large, each pixel repeated."""
+    times = max(1, -(-size // frame.shape[0]))
+    return frame.repeat(times, 0).repeat(times, 1)
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    side = max(p.shape[0] for p in pictures)
+    return np.stack([p.repeat(side // p.shape[0], 0).repeat(side // p.shape[1], 1) for p in pictures])

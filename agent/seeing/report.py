@@ -10,21 +10,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+from PIL import Image
+
+from agent.cli.runs import facts_of, plain
+
 _STYLE = """
 :root{--ink:#1f2a33;--soft:#5d6b76;--line:#dfe4e8;--back:#fff;--card:#f6f8f9;--accent:#3b6fb5}
 @media (prefers-color-scheme:dark){:root{--ink:#e6ebef;--soft:#9aa7b2;--line:#33404a;--back:#14191d;--card:#1c242a;--accent:#7fb0ef}
 img.plot{filter:invert(.9) hue-rotate(180deg)}}
-*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
-main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}h1{font-size:1.7rem;margin:.5rem 0 .2rem}
-h2{font-size:1.15rem;margin:2.2rem 0 .6rem}p.lead{color:var(--soft);margin:.2rem 0 1.2rem;font-size:1.05rem}
-figure{margin:1rem 0}figcaption{color:var(--soft);font-size:.9rem;margin-top:.3rem}
-img,video{max-width:100%;height:auto;border-radius:6px;display:block}
+*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
+main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}h1{font-size:1.7rem;line-height:1.25;margin:.5rem 0 .2rem}
+h2{font-size:1.15rem;margin:2.4rem 0 .6rem}p.lead{color:var(--soft);margin:.2rem 0 1.2rem;font-size:1.05rem}
+figure{margin:1rem 0}figcaption{color:var(--soft);font-size:.9rem;margin-top:.35rem}
+img,video{max-width:100%;height:auto;border-radius:6px;display:block}img.strip{border-radius:0}
+.wide{overflow-x:auto}.wide img{min-width:34rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{text-align:left;padding:.35rem .7rem .35rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600}td.bar{min-width:7rem}.bar i{display:block;height:.55rem;border-radius:3px;background:var(--accent)}
+ul{padding-left:1.2rem}li{margin:.2rem 0}
 details{background:var(--card);border-radius:6px;padding:.6rem .9rem;margin:.8rem 0}summary{cursor:pointer;color:var(--soft)}
-pre{overflow-x:auto;font-size:.82rem;margin:.6rem 0 0}.gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}
-@media print{main{max-width:none}details{display:none}}
+pre{overflow-x:auto;font-size:.82rem;line-height:1.4;margin:.6rem 0 0}
+.gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}.gallery figure{margin:0}
+@media print{:root{--ink:#000;--soft:#444;--line:#bbb;--back:#fff;--card:#fff;--accent:#3b6fb5}body{font-size:10.5pt}
+main{max-width:none;padding:0}img.plot{filter:none}figure,tr,li{break-inside:avoid}h2{break-after:avoid}.wide img{min-width:0}
+.scroll,.wide,pre{overflow:visible}pre{white-space:pre-wrap;font-size:7.5pt}th,td{white-space:normal}
+details::details-content{content-visibility:visible;display:block;height:auto}}
 """
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
 
@@ -47,11 +59,13 @@ class Report:
         self._parts.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
 
     def picture(self, path: Path, caption: str = "", *, plot: bool = True) -> None:
-        """`plot`: a drawing on white, turned dark with the page; photographs are left as they are."""
+        """`plot`: a drawing on white, turned dark with the page; pictures and maps of colours are left as they are.
+
+        What is wide is not squeezed on a phone but moved sideways.
+        """
         kind = ' class="plot"' if plot else ""
-        self._figure(
-            f'<img{kind} src="{_embedded(path)}" alt="{html.escape(caption or path.stem)}">', caption
-        )
+        image = f'<img{kind} src="{_embedded(path)}" alt="{html.escape(caption or path.stem)}">'
+        self._figure(f'<div class="wide">{image}</div>' if _is_wide(path) else image, caption)
 
     def video(self, path: Path, caption: str = "") -> None:
         self._figure(f'<video controls loop muted playsinline src="{_embedded(path)}"></video>', caption)
@@ -91,6 +105,17 @@ class Report:
             f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
         )
 
+    def made_with(self, configuration: Any) -> None:
+        """What it was asked for and what it ran with, so that it can be done again."""
+        facts = facts_of(configuration, [])
+        self.details(
+            "Configuration", yaml.safe_dump(plain(configuration), sort_keys=False, allow_unicode=True)
+        )
+        kept = ("started", "commit", "versions", "hardware")
+        self.details(
+            "Versions", yaml.safe_dump({k: facts[k] for k in kept}, sort_keys=False, allow_unicode=True)
+        )
+
     def write(self, path: Path) -> Path:
         lead = f'<p class="lead">{html.escape(self.lead)}</p>' if self.lead else ""
         page = (
@@ -106,6 +131,13 @@ class Report:
     def _figure(self, inner: str, caption: str) -> None:
         note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _is_wide(path: Path) -> bool:
+    if path.suffix == ".svg":
+        return False
+    with Image.open(path) as opened:
+        return opened.width > 1.3 * opened.height
 
 
 def _embedded(path: Path) -> str:

@@ -2,47 +2,136 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from agent.play import Played
 
 from . import figures as draw
+from .imagery import grown, painted
+from .nearest import RealFrames
 from .report import Report
 
+MOMENTS = 8
 
-def write_run_report(played: Played, out: Path, *, title: str, ending: str, facts: dict[str, Any]) -> Path:
+
+def write_run_report(
+    played: Played,
+    out: Path,
+    *,
+    title: str,
+    ending: str,
+    facts: dict[str, Any],
+    configuration: Any,
+    mind: Any = None,
+) -> Path:
     """Words, film, curves and numbers of a run."""
     report = Report(title, ending)
+    report.lines(in_words(played))
     report.video(played.files["video"], "The scene, the cameras (left) and what they should see (right).")
+    strip = run_strip(played, out, mind) if mind is not None else None
+    if strip is not None:
+        report.heading("What came, and what was imagined")
+        report.picture(
+            strip,
+            "Green frames are real. Blue ones are imagined one step before, painted by the decoder, which no plan ever "
+            "sees. Dashed: the nearest real frame of this run to what was imagined, with its distance (1 is that of two "
+            "random frames).",
+            plot=False,
+        )  # fmt: skip
     steps = played.outcome.steps
-    decided = [s for s in steps if s.decision is not None]
+    decided = [(s.index, s.decision) for s in steps if s.decision is not None]
     if decided:
-        index = [s.index for s in decided]
-        names = sorted({name for s in decided for name in s.decision.plan.terms})  # pyright: ignore[reportOptionalMemberAccess]
-        curves = {
-            name: (index, [float(s.decision.plan.terms[name][0]) for s in decided])  # pyright: ignore[reportOptionalMemberAccess]
-            for name in names
-        }
+        index = [i for i, _ in decided]
+        names = sorted({name for _, d in decided for name in d.plan.terms})
+        curves = {name: (index, [float(d.plan.terms[name][0]) for _, d in decided]) for name in names}
         report.heading("Energy, term by term")
-        report.picture(
-            draw.curve_figure(
-                curves, out / "energy.png", title="Energy of the plan", xlabel="step", ylabel="energy"
-            )
-        )
+        energy = draw.curve_figure(
+            curves, out / "energy.png", title="Energy of the plan", xlabel="step", ylabel="energy"
+        )  # fmt: skip
+        report.picture(energy)
         to_go = {"steps to go": ([s.index for s in steps], [s.steps_to_go for s in steps])}
-        report.picture(
-            draw.curve_figure(
-                to_go,
-                out / "progress.png",
-                title="The critic's estimate",
-                xlabel="step",
-                ylabel="steps to go",
-            )
-        )
+        felt = [(s.index, s.surprise) for s in steps if s.surprise is not None]
+        if felt:
+            to_go["surprise (1: the limit of what is normal)"] = ([i for i, _ in felt], [v for _, v in felt])
+        progress = draw.curve_figure(
+            to_go, out / "progress.png", title="The critic's estimate, and surprise", xlabel="step", ylabel=""
+        )  # fmt: skip
+        report.picture(progress)
     reasons = [f"step {s.index}: {reason}" for s in steps for reason in [*s.choice.reasons, *s.notes]]
     if reasons:
         report.heading("Decisions")
         report.lines(reasons)
     report.details("Numbers", facts)
+    report.made_with(configuration)
     return report.write(out / "report.html")
+
+
+def in_words(played: Played) -> list[str]:
+    """What a reader wants to know first."""
+    steps = played.outcome.steps
+    words = []
+    decided = [s.decision for s in steps if s.decision is not None]
+    if decided:
+        searched = sum(d.mode == "planner" for d in decided)
+        improved = sum(d.improved for d in decided)
+        words.append(
+            f"Mode 1 reacted in {len(decided) - searched} of {len(decided)} steps; Mode 2 searched in {searched} "
+            f"and found something better in {improved}"
+        )
+    if played.plan_ms:
+        words.append(
+            f"a decision took {np.median(played.plan_ms):.0f} ms (median), {max(played.plan_ms):.0f} ms at most"
+        )
+    missed = [
+        1000 * float((s.decision.plan.imagined.poses[0, 0, 0, :3] - after.percept.pose[0, :3]).norm())
+        for s, after in itertools.pairwise(steps)
+        if s.decision is not None
+    ]
+    if missed:
+        words.append(
+            f"the hand came within {np.median(missed):.0f} mm (median) of where it was imagined a step before"
+        )
+    felt = [s.surprise for s in steps if s.surprise is not None]
+    if felt:
+        most = int(np.argmax(felt))
+        words.append(f"surprise rose to {felt[most]:.1f} times the limit of what is normal" if felt[most] > 1
+                     else f"nothing was surprising: {felt[most]:.1f} of the limit at most")  # fmt: skip
+    return words
+
+
+def run_strip(played: Played, out: Path, mind: Any) -> Path | None:
+    """Some moments of a run: what came, what had been imagined for then, the nearest real frame to that."""
+    steps = played.outcome.steps
+    told = [(a, b) for a, b in itertools.pairwise(steps) if a.decision is not None]
+    if not told:
+        return None
+    told = [
+        told[i]
+        for i in sorted({int(i) for i in np.linspace(0, len(told) - 1, min(MOMENTS, len(told))).round()})
+    ]
+    cameras = tuple(mind.model.conventions.cameras)
+    decoder = mind.heads.get("decoder")
+    dreamt = torch.stack([a.decision.plan.imagined.latents[0, 0, 0] for a, _ in told])  # pyright: ignore[reportOptionalMemberAccess]
+    pictures = painted(decoder, dreamt) if decoder is not None else None
+    seen = RealFrames(scale=float(mind.normalisation.get("latent_scale", 2.0)))
+    near = []
+    for before, (a, _) in enumerate(told):
+        for step in steps[len(seen) : a.index + 1]:
+            frames = np.stack([step.percept.observation.frames[c] for c in cameras])
+            seen.add(step.percept.latent[0], frames, f"step {step.index}")
+        near.append(seen.nearest(dreamt[before]))
+    rows = []
+    for view, camera in enumerate(cameras):
+        came = np.stack([grown(b.percept.observation.frames[camera]) for _, b in told])
+        rows.append(draw.Row(label=f"{camera}\ncame", frames=came))
+        if pictures is not None:
+            rows.append(draw.Row(label="imagined", frames=pictures[:, view], kind="dream"))
+        notes = [f"{n.where}: {n.distance:.2f}" for n in near] if view == len(cameras) - 1 else ()
+        found = np.stack([grown(n.frames[view]) for n in near])
+        rows.append(draw.Row(label="nearest real", frames=found, kind="near", notes=notes))
+    return draw.filmstrip(rows, out / "filmstrip.jpg", columns=[f"step {b.index}" for _, b in told])

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from agent.imagining import Encoded, axis_check, landscapes_at, roll_outs
+from agent.imagining import (
+    Encoded,
+    axis_check,
+    landscape_misses,
+    landscapes_at,
+    refined_lowest,
+    roll_outs,
+)
 from agent.recorded import Stretch, longest_stretch
 from data.source import open_log
 from data.types import Conventions, Imagined
+from planners.landscape import Landscape
 
 STEPS = 60
 
@@ -109,7 +117,7 @@ def test_an_arm_that_stands_still_has_no_axes():
 def test_the_energy_is_least_at_the_true_action(absolute):
     walk = episode(0)
     found = landscapes_at(Knows(absolute=absolute), walk, 9, points=25)
-    assert [f.axes for f in found] == [(0, 1), (0, 2), (1, 2), (2, 6)]
+    assert [f.axes for f in found] == [(0, 1), (0, 2), (0, 6), (1, 2), (1, 6), (2, 6)]
     true = walk.stretch.actions[9].clone()
     if absolute:
         true[6] = walk.stretch.poses[10, 6]
@@ -121,6 +129,28 @@ def test_the_energy_is_least_at_the_true_action(absolute):
         assert surface.energies.shape[1:] == (len(surface.first), len(surface.second))
     if absolute:
         assert 0 <= float(found[-1].second.min()) <= float(found[-1].second.max()) <= 1
+
+
+def test_who_knows_the_truth_has_its_minima_at_the_true_actions_and_who_moves_too_little_has_not():
+    walks = [episode(0, absolute=True), episode(1, absolute=True)]
+    right = landscape_misses(Knows(absolute=True), walks, moments=6)
+    assert set(right.metres) == {"x-y", "x-z", "x-gripper", "y-z", "y-gripper", "z-gripper"}
+    assert max(max(found) for found in right.metres.values()) < 0.002
+    assert right.gripper_right == 1
+    weak = landscape_misses(Knows(absolute=True, gain=0.6), walks, moments=6)
+    assert min(weak.metres["x-y"]) > 0.004
+    assert re.search(r"over 6 moments the energy's minimum lies \d+ mm", weak.words[0])
+
+
+def test_a_minimum_is_found_between_the_points_of_a_grid():
+    axis = torch.linspace(-0.1, 0.1, 9)
+    bowl = (axis[:, None] - 0.013).square() + 3 * (axis[None] + 0.021).square()
+    found = refined_lowest(Landscape(axes=(0, 1), first=axis, second=axis, energies=bowl[None], terms={}))
+    np.testing.assert_allclose(found.numpy(), [0.013, -0.021], atol=1e-5)
+    edge = Landscape(
+        axes=(0, 1), first=axis, second=axis, energies=axis[:, None] + 0 * axis[None][None], terms={}
+    )
+    assert float(refined_lowest(edge)[0]) == pytest.approx(-0.1)
 
 
 def test_the_longest_stretch_is_what_was_recorded(collected):

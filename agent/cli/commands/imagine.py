@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.cli.runs import Run
+from agent.settings import EnvConfig
 
 
 @dataclass(kw_only=True)
 class Config:
     """Look at what the model imagines beside what really came: roll-outs, energy landscapes, the axis check."""
 
-    data: Path
-    """A log, in any format that Forearm reads."""
+    data: Path | None = None
+    """A log, in any format that Forearm reads; none: episodes are played in the simulator of env= first."""
     model: str = "forearm-panda"
     """A shipped model's name, or a folder."""
     episodes: int = 12
@@ -22,11 +23,15 @@ class Config:
     """Steps imagined ahead, 1 to 16."""
     start: int = -1
     """Step of the first episode that pictures begin at; -1: where most moves."""
+    seed: int = 15000
+    """Seed of the first episode that is played; training uses none from 10000 to 99999."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The arm and its scenes, where no log is given."""
 
 
 EXAMPLES = (
     "forearm imagine data=datasets/play",
-    "forearm imagine data=datasets/play horizon=16 episodes=30",
+    "forearm imagine env=pybullet horizon=16 episodes=6",
     "forearm imagine data=my_logs model=outputs/train/my_robot/model",
 )
 
@@ -36,16 +41,31 @@ def run(config: Config, run: Run) -> int:
 
     if not 1 <= config.horizon <= 16:
         raise ValueError(f"horizon is {config.horizon}; it goes from 1 to 16")
-    figures, words, page = report_imagination(
-        config.data,
-        config.model,
-        run.dir,
-        episodes=config.episodes,
-        horizon=config.horizon,
-        start=config.start,
-    )
-    for line in words:
+    data = config.data or _play(config, run)
+    looked = report_imagination(
+        data, config.model, run.dir, episodes=config.episodes, horizon=config.horizon, start=config.start,
+        configuration=config,
+    )  # fmt: skip
+    for line in looked.words:
         run.say(line)
-    run.say(f"report   {page}")
-    run.results |= figures
+    for name, path in looked.files.items():
+        how = f"   open it: rerun {path}" if name == "recording" else ""
+        run.say(f"{name:<10}{path}{how}")
+    run.results |= looked.figures
     return 0
+
+
+def _play(config: Config, run: Run) -> Path:
+    """Episodes of the scripted hand in the simulator, as a log."""
+    from agent.collect import CollectSettings, collect
+
+    folder = run.dir / "episodes"
+    run.say(f"playing {config.episodes} episodes in {config.env.engine} into {folder}")
+    collect(
+        folder,
+        episodes=config.episodes,
+        workers=1,
+        seed=config.seed,
+        settings=CollectSettings(env=config.env),
+    )
+    return folder

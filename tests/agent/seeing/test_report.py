@@ -43,7 +43,7 @@ def figures(tmp_path):
         "horizon": draw.horizon_figure(rolled(), tmp_path / "h.png"),
         "landscape": draw.landscape_figure([surface] * 2, np.array([0.03, -0.03, 0, 0, 0, 0, 0.0]), tmp_path / "l.png"),
         "axes": draw.axis_figure(check, tmp_path / "a.png"),
-        "strip": draw.filmstrip([("real", frames), ("imagined", frames[:3])], tmp_path / "f.png", title="both"),
+        "strip": draw.filmstrip([draw.Row(label="real", frames=frames), draw.Row(label="imagined", frames=frames[:3], kind="dream", notes=["0.1"] * 3)], tmp_path / "f.png", columns=["1", "2"]),
         "curve": draw.curve_figure({"one": ([0, 1, 2], [0, 4, 1])}, tmp_path / "c.png", title="t", xlabel="x", ylabel="y"),
     }  # fmt: skip
 

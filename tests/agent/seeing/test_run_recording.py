@@ -7,16 +7,20 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import rerun as rr
 from rerun.chunk import RrdReader
 
 from agent.arms import open_arm
+from agent.seeing.imagery import painted
 from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
+from agent.seeing.stream import enlarged
 from agent.session import ending, figures_of, open_session, play_session, succeeded
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 from data.video import VideoFrames
@@ -78,21 +82,21 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     seen = len(run.played.outcome.steps)
     assert seen == STEPS + 1
     each_step = ["world/arm/panda_hand", "world/arm/panda_leftfinger", "world/objects/object"]
-    each_step += [f"cameras/{name}" for name in ("exterior_left", "wrist")]
     each_step += [
         "plots/pose/x",
         "plots/gripper/real",
         "plots/progress/steps_to_go",
-        "plots/progress/latent_distance",
+        "space/real",
+        "space/goal",
     ]
-    each_plan = [
-        "world/imagined/path",
-        "imagined/wrist",
-        "imagined/exterior_left",
-        "latents/real",
-        "plots/energy/critic",
+    each_step += ["plots/progress/latent_distance", "features/wrist/real", "features/exterior_left/real"]
+    each_plan = ["world/imagined/path", "world/path", "plots/energy/critic", "space/imagined"]
+    each_plan += [
+        "plots/milliseconds/plan",
+        "plots/gripper/imagined",
+        "plots/pose/z_imagined",
+        "plots/surprise",
     ]
-    each_plan += ["latents/imagined_next", "plots/milliseconds/plan", "plots/gripper/imagined"]
     for entity in each_step:
         assert rows(chunks, f"/{entity}") == seen, entity
         assert {"step", "time"} <= timelines(chunks, f"/{entity}"), entity
@@ -101,10 +105,50 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     assert rows(chunks, "/world/imagined/candidates") >= 2 * STEPS
     assert {"step", "iteration"} <= timelines(chunks, "/world/imagined/candidates")
     assert "iteration" not in timelines(chunks, "/cameras/wrist")
-    assert rows(chunks, "/goals/wrist") >= 1
-    assert rows(chunks, "/decisions") >= 1
+    for once in ("goals/wrist", "decisions", "features/wrist/goal"):
+        assert rows(chunks, f"/{once}") >= 1, once
     for fixed in ("/world/envelope", "/world/table", "/world/arm/panda_link0"):
         assert any(chunk.is_static for chunk in chunks[fixed]), fixed
+
+
+def frames_of(chunks, entity):
+    """A stream's pictures by step, as a viewer decodes them."""
+    found = []
+    for chunk in chunks[entity]:
+        batch = chunk.to_record_batch()
+        name = next((n for n in batch.schema.names if n.endswith("sample")), None)
+        if name is not None:
+            found += [
+                (step, bytes(sample[0]))
+                for step, sample in zip(batch["step"].to_pylist(), batch[name].to_pylist(), strict=True)
+                if sample
+            ]
+    decoder, pictures = av.CodecContext.create("libdav1d", "r"), {}
+    for step, sample in sorted(found):
+        for frame in decoder.decode(av.Packet(sample)):
+            pictures[step] = frame.to_ndarray(format="rgb24")
+    return pictures
+
+
+def test_the_streams_hold_what_was_seen_and_what_was_imagined_for_then(run, chunks):
+    """The imagined picture of a step is that of the plan made one step before, and has a blue frame."""
+    steps, decoder = run.played.outcome.steps, run.session.mind.heads["decoder"]
+    cameras = frames_of(chunks, "/cameras/wrist")
+    imagined, ahead = frames_of(chunks, "/imagined"), frames_of(chunks, "/ahead")
+    assert sorted(cameras) == list(range(STEPS + 1))
+    assert sorted(imagined) == list(range(1, STEPS + 1))
+    assert sorted(ahead) == list(range(STEPS))
+    assert sorted(frames_of(chunks, "/differs")) == list(range(STEPS + 1))
+    assert sorted(frames_of(chunks, "/nearest")) == list(range(STEPS))
+    for step in steps:
+        real = enlarged(step.percept.observation.frames["wrist"]).astype(int)
+        assert abs(cameras[step.index].astype(int) - real).mean() < 12
+    for before in steps[:-1]:
+        dreamt = painted(decoder, before.decision.plan.imagined.latents[0, 0, [0, -1]])
+        for picture, wanted in zip((imagined[before.index + 1], ahead[before.index]), dreamt, strict=True):
+            inside = picture[4:124, 4:124].astype(int), wanted[0, 4:124, 4:124].astype(int)
+            assert abs(inside[0] - inside[1]).mean() < 12
+            assert picture[1, 40:80, 2].mean() > picture[1, 40:80, 0].mean() + 60, "no blue frame"
 
 
 def test_it_opens_well_by_itself_and_is_small(run):
@@ -113,21 +157,48 @@ def test_it_opens_well_by_itself_and_is_small(run):
     assert len(reader.recordings()) == len(reader.blueprints()) == 1
     views = {str(c.entity_path) for c in reader.stream(store=reader.blueprints()[0])}
     assert sum(name.startswith("/view/") and name.count("/") == 2 for name in views) >= 10
-    assert path.stat().st_size < 1_200_000  # most of it the arm's meshes, which are logged once
+    assert path.stat().st_size < 900_000  # most of it the arm's meshes, which are logged once
 
 
-def test_logging_a_step_takes_little(run, tmp_path):
+def record_again(run, path, times=1, **options):
+    """The same steps once more, `times` times; milliseconds of processor time per step, and those at the end."""
     recording = RunRecording(
-        tmp_path / "again.rrd", run.session.task, run.session.arm.limits,
-        decoder=run.session.mind.heads["decoder"],
+        path, run.session.task, run.session.arm.limits, mind=run.session.mind, truth=run.session.truth, **options
     )  # fmt: skip
     took = []
-    for step in run.played.outcome.steps:
-        started = time.process_time()
-        recording(step)
-        took.append(time.process_time() - started)
+    for number in range(times):
+        for step in run.played.outcome.steps:
+            at = replace(step, index=number * (STEPS + 1) + step.index)
+            started = time.process_time()
+            recording(at)
+            took.append(1e3 * (time.process_time() - started))
+    started = time.process_time()
     recording.close()
-    assert np.median(took) < 0.020
+    return took, 1e3 * (time.process_time() - started) / len(took)
+
+
+def test_logging_a_step_takes_little_and_seventy_steps_fit(run, tmp_path):
+    took, _ = record_again(run, tmp_path / "long.rrd", times=8)
+    assert np.median(took) < 20, "ten milliseconds by benchmarks/seeing.py; a shared machine is slower"
+    assert len(took) == 72
+    assert (tmp_path / "long.rrd").stat().st_size < 1_300_000
+
+
+def test_who_looks_on_sees_at_once_what_else_waits(run, tmp_path, monkeypatch):
+    """Drawn step by step or all together at the end, the pictures are of the same steps."""
+    monkeypatch.setattr(rr, "spawn", lambda **_: None)
+    monkeypatch.setattr(
+        rr.RecordingStream, "set_sinks", lambda self, *sinks, **o: self.save(tmp_path / "live.rrd", **o)
+    )
+    record_again(run, tmp_path / "live.rrd", live=True)
+    record_again(run, tmp_path / "file.rrd")
+    counts = []
+    for name in ("live.rrd", "file.rrd"):
+        found = defaultdict(list)
+        for chunk in RrdReader(tmp_path / name).stream():
+            found[str(chunk.entity_path)].append(chunk)
+        counts.append({entity: rows(found, entity) for entity in found if "space" not in entity})
+    assert counts[0] == counts[1]
 
 
 def test_the_video_shows_whole_pictures(run, tmp_path):
@@ -143,8 +214,11 @@ def test_the_page_tells_how_it_ended(run, read_page):
     page = read_page(run.played.files["report"])
     words = " ".join(page.words)
     assert ending(run.played) in words
-    assert [tag for tag, _ in page.shown] == ["video", "img", "img"]
+    assert [tag for tag, _ in page.shown] == ["video", "img", "img", "img"]
     assert '"engine": "mujoco"' in words
+    assert "budget_steps: 8" in words, "no configuration"
+    assert f"rerun-sdk: {rr.__version__}" in words, "no versions"
+    assert "Mode 2 searched in 8" in words
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 128, 256, 640])
