@@ -41,7 +41,7 @@ def open_arm(
         scene=env.scene,
         split=env.split,
         cameras=tuple(env.cameras),
-        width=env.image_size_px,
+        width=env.image_width_px or env.image_size_px,
         height=env.image_size_px,
         period_s=env.period_s,
     )

@@ -19,6 +19,8 @@ class EnvConfig(FrankaConfig):
     """train, or held_out: shapes, colours and camera angles that no training saw."""
     image_size_px: int = 128
     """Height and width of the cameras' pictures."""
+    image_width_px: int = 0
+    """Width of a simulated camera's pictures where they are not square (DROID's are 320 to 180); 0: as the height."""
     cameras: list[str] = field(default_factory=lambda: ["exterior_left", "wrist"])
     """Cameras that are rendered."""
     period_s: float = 0.2

@@ -39,6 +39,15 @@ def test_episodes_are_whole_and_readable(collected):
     assert set(episode.objects) == {"object"}
 
 
+def test_pictures_can_be_as_wide_as_droids(tmp_path):
+    settings = CollectSettings(steps=4, env=EnvConfig(image_size_px=36, image_width_px=64))
+    collect(tmp_path, episodes=1, workers=1, settings=settings)
+    log = open_log(tmp_path)
+    episode = log.open(log.check().accepted[0])
+    assert episode.frames["exterior_left"].read([3]).shape == (1, 36, 64, 3)
+    assert episode.frames["exterior_left"].read([3]).std() > 10
+
+
 def test_two_workers_record_the_same_bytes(collected, tmp_path):
     collect(tmp_path / "two", episodes=3, workers=2, settings=SETTINGS)
     one, two = contents(collected), contents(tmp_path / "two")
