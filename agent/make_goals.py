@@ -12,7 +12,7 @@ from envs.envelope import admissible
 from envs.expert import ScriptedHand, reach
 from envs.tasks import OBJECT, begin, drive
 
-from .arms import open_arm
+from .arms import open_arm, require_simulated
 from .build import load_mind
 from .goals import load_goal, write_goal
 from .perception import Perception
@@ -41,6 +41,7 @@ def make(
     take: str | None,
 ) -> Checked:
     """Lay out the scene of a seed, move what is asked for, and look; or take a recorded step (`take`)."""
+    require_simulated(env, "laying a scene out")
     mind = load_mind(model)
     arm, driver = open_arm(env)
     try:

@@ -20,6 +20,7 @@ import numpy as np
 from ..scenes import SceneConfig, draw_scene
 from .doors import Door, LoopbackDoor, StandardDoor
 from .gripper import Gripper
+from .guiding import Guide
 from .physics import STEP_S, Physics
 from .robot import Robot
 from .wire import DIALECTS
@@ -48,6 +49,7 @@ class Server:
         library = model_library.read_bytes() if model_library else None
         self.robot = Robot(host, DIALECTS[version], self.physics, model_library=library)
         self.gripper = Gripper(host, self.physics)
+        self.guide = Guide(self.robot, self.physics)
         self.relaxed_s = self._relaxed_s = relaxed_s
         self.trace: deque[tuple[float, ...]] = deque(maxlen=_TRACE)
         self._due = time.monotonic()
@@ -61,6 +63,7 @@ class Server:
         patience = time.monotonic() + max(self.relaxed_s, 0.0)
         self.robot.receive(lambda: self._wait_for_command(max(patience, self._due + STEP_S)))
         self.gripper.cycle()
+        self.guide.cycle()
         self.physics.step()
         self.robot.watch()
         tool = self.physics.tool()[:3, 3]
@@ -92,6 +95,7 @@ class Server:
             "cut": self._cut,
             "silence": self._silence,
             "gripper": lambda refuses: setattr(self.gripper, "refuses", refuses),
+            "guide": self.guide.begin,
             "push": lambda force: self.physics.push(np.array(force)),
             "relax": lambda seconds: setattr(self, "relaxed_s", seconds),
             "objects": self._objects,
@@ -111,6 +115,7 @@ class Server:
             "split": self.split,
             "mode": robot.mode,
             "moving": robot.moving,
+            "guided": self.guide.guiding,
             "generator": robot.generator,
             "controller": robot.controller,
             "errors": sorted(robot.errors),

@@ -86,7 +86,14 @@ class WatchedCamera:
     def report(self) -> dict[str, Any]:
         """Frames a second and faults so far."""
         seconds = time.monotonic() - self._since
-        return {"rate_hz": self._frames / max(seconds, 1e-6), "faults": dict(self._faults)}
+        rate_hz = self._frames / max(seconds, 1e-6)
+        return {"rate_hz": rate_hz, "frames": self._frames, "faults": dict(self._faults)}
+
+    @property
+    def taken_s(self) -> float | None:
+        """When the newest good frame was taken."""
+        newest = self._newest
+        return None if newest is None else newest[1]
 
     def close(self) -> None:
         """End the thread, which closes the source itself: few camera libraries bear being closed from elsewhere."""

@@ -52,6 +52,7 @@ class Reading:
     width_m: float = 0.08
     max_width_m: float = 0.08
     is_grasped: bool = False
+    robot_s: float = 0.0  # the robot's own clock; 0 where it does not tell
 
     @property
     def closedness(self) -> float:
@@ -78,6 +79,7 @@ class Client(Protocol):
     """One connection to one robot."""
 
     loop_s: float  # nominal period of its control loop
+    versions: dict[str, str]  # of the library, and of what it speaks to the robot
 
     def read(self) -> Reading: ...
 

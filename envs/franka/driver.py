@@ -67,6 +67,7 @@ class FrankaDriver:
                 "this run would move a real arm: look at the envelope that a dry run prints, keep a hand on the "
                 "emergency stop, and add confirm=true"
             )
+        self.client = client
         self.period_s, self.speed, self.dry_run = period_s, speed, dry_run
         self._patience_s = patience_s or period_s
         self.limits = limits or Limits()
@@ -113,6 +114,24 @@ class FrankaDriver:
             f"grips with {settings.gripper_force_n} N",
             f"holds when the agent is silent for {self._patience_s} s; {self._stop.describe()}",
         ]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the client's library, and of the protocol that both sides speak."""
+        return self._link.versions
+
+    @property
+    def patience_s(self) -> float:
+        return self._patience_s
+
+    def frame_times(self) -> dict[str, float]:
+        """When the newest frame of each camera was taken, for those that have one."""
+        taken = {name: camera.taken_s for name, camera in self._cameras.items()}
+        return {name: seconds for name, seconds in taken.items() if seconds is not None}
+
+    def newest_reading(self) -> Reading:
+        """All that the robot told last; ArmError when that is too long ago."""
+        return self._reading()
 
     def state(self) -> Observation:
         """The arm's side of an observation, without frames."""
@@ -230,7 +249,7 @@ class FrankaDriver:
 
     def _await_arrival(self, number: int, begun: float, seconds: float) -> None:
         # A fake controller on a busy machine, and a robot that loses packets, keep time of their own.
-        deadline = begun + 20 * seconds + 10.0
+        deadline = begun + 20 * seconds + max(10.0, 5 * self._patience_s)
         while (outcome := self._link.newest.get("outcome", (0, "")))[0] < number:
             self._stop.check()
             self._raise_error()
@@ -281,12 +300,14 @@ class FrankaDriver:
         return reading
 
     def _await_reading(self) -> None:
-        deadline = time.monotonic() + 3.0
+        deadline = time.monotonic() + max(3.0, self._patience_s)
         while not self._link.newest.get("reading") or self._link.newest.get("error"):
             self._link.wait(0.1)
             if time.monotonic() > deadline:
                 self._raise_error()
-                raise ArmError(f"no state from the robot at {self.settings.host} within 3 s")
+                raise ArmError(
+                    f"no state from the robot at {self.settings.host} within {max(3.0, self._patience_s):.0f} s"
+                )
 
     def _frame(self, reading: Reading) -> np.ndarray:
         return np.array(reading.frame).reshape(4, 4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class DroidClient:
         import zerorpc  # pyright: ignore[reportMissingImports]
 
         self._settings = settings
+        self.versions = {"zerorpc": version("zerorpc"), "protocol": "DROID's FrankaRobot"}
         self._grip: float | None = None
         # gevent, beneath zerorpc, bears one thread only: every call is made by this one.  Nobody would answer a
         # heartbeat between calls, so that there is none; a call that takes longer than the timeout is an error.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .client import ClientError, Follow, Reading, Settings, frame_of, names_of_e
 from .hand import WIDE_M, HandProcess
 
 _TICK_S = 0.01
+FR3_PROTOCOL = "10, robot system 5.9 or later"  # a robot of another version is turned away by libfranka
 
 
 class FrankyClient:
@@ -28,6 +30,7 @@ class FrankyClient:
         import franky  # pyright: ignore[reportMissingImports]
 
         self._franky: Any = franky
+        self.versions = {"franky-control": version("franky-control"), "protocol": FR3_PROTOCOL}
         self._settings = settings
         try:
             self._robot: Any = franky.Robot(settings.host, realtime_config=franky.RealtimeConfig.Ignore)
@@ -47,6 +50,7 @@ class FrankyClient:
             errors=names_of_errors(state.current_errors),
             force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
             success=float(state.control_command_success_rate),
+            robot_s=state.time.to_sec(),
         )
         if self._gripper is not None:
             hand = self._gripper.state
@@ -126,6 +130,7 @@ class PylibfrankaClient:
 
         sys.setswitchinterval(0.0005)  # other threads take the interpreter for at most half a millisecond
         self._lib, self._settings = pylibfranka, settings
+        self.versions = {"pylibfranka": version("pylibfranka"), "protocol": FR3_PROTOCOL}
         self._hand = HandProcess("pylibfranka", settings) if settings.gripper else None
         self._access = threading.Lock()  # the library refuses to read idly while a motion starts
         self._in_control = False
@@ -156,6 +161,7 @@ class PylibfrankaClient:
             errors=names_of_errors(state.current_errors),
             force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
             success=float(state.control_command_success_rate),
+            robot_s=state.time.to_sec(),
         )
         if self._hand is not None:
             self._hand.describe(reading)

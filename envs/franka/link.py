@@ -105,7 +105,7 @@ class Link:
         except TimeoutError:
             text = ""
         self._line.settimeout(None)
-        message = json.loads(text) if text else {"failed": "no answer"}
+        message: dict[str, Any] = json.loads(text) if text else {"failed": "no answer"}
         if "failed" in message:
             self.close()
             reason = message["failed"]
@@ -113,6 +113,7 @@ class Link:
                 extra = EXTRAS[self._client]
                 reason += f". Install it: pip install 'forearm[{extra}]', or name a Python that has it: env.python=..."
             raise ArmError(f"the {self._client} client for {self._settings.host} did not start: {reason}")
+        self.versions: dict[str, str] = message.get("versions", {})
 
     def _listen(self) -> None:
         try:

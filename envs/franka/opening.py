@@ -1,13 +1,9 @@
-"""From a config to a guarded real arm, and a look at it before the first plan."""
+"""From a config to a guarded real arm."""
 
 from __future__ import annotations
 
 import signal
-import time
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from ..arm import ArmError
 from ..envelope import check_limits
@@ -72,61 +68,3 @@ def open_franka(
         tool_beyond_ee_m=0.0 if config.robot == "droid" else 0.0016,
     )
     return GuardedArm(driver, limits=limits), driver
-
-
-@dataclass(kw_only=True, slots=True)
-class Check:
-    """One thing looked at."""
-
-    what: str
-    good: bool
-    found: str
-
-
-def look(driver: FrankaDriver, *, seconds: float = 2.0) -> list[Check]:
-    """Connection, units, polarity, cameras and jitter, without moving anything."""
-    checks: list[Check] = []
-    ages, times = [], set()
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        state = driver.state()
-        ages.append(time.monotonic() - state.time_s)
-        times.add(state.time_s)
-        time.sleep(0.01)
-    late_ms = 1000 * float(np.percentile(ages, 99))
-    found = f"{len(times) / seconds:.0f} readings a second, {late_ms:.0f} ms old at worst"
-    checks.append(Check(what="connection", good=late_ms < 1000 * driver.period_s, found=found))
-    pose, limits = driver.state().pose, driver.limits
-    far = float(np.linalg.norm(pose[:3]))
-    checks.append(
-        Check(
-            what="units", good=0.1 < far < 1.2, found=f"tool {far:.2f} m from the base (a Franka reaches 0.9)"
-        )
-    )
-    inside = bool(np.all(pose[:3] >= limits.low) and np.all(pose[:3] <= limits.high))
-    checks.append(Check(what="workspace", good=inside, found=f"tool at {np.round(pose[:3], 3).tolist()} m"))
-    tilt = float(np.pi - np.hypot(abs(pose[3]) - np.pi, pose[4]))
-    checks.append(
-        Check(
-            what="pose polarity",
-            good=tilt > np.pi - limits.max_tilt_rad,
-            found=f"the hand points {np.degrees(np.pi - tilt):.0f} degrees off straight down",
-        )
-    )
-    checks.append(
-        Check(
-            what="gripper",
-            good=0 <= pose[6] <= 1,
-            found=f"closedness {pose[6]:.2f}: 0 must be open, look at it",
-        )
-    )
-    for name, report in driver.report()["cameras"].items():
-        faults = ", ".join(f"{k} {v}" for k, v in report["faults"].items()) or "no faults"
-        checks.append(
-            Check(
-                what=f"camera {name}",
-                good=not report["faults"] and report["rate_hz"] >= 2 / driver.period_s,
-                found=f"{report['rate_hz']:.0f} pictures a second, {faults}",
-            )
-        )
-    return checks

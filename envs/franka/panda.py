@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class PandaClient:
 
         sys.setswitchinterval(0.0005)  # other threads take the interpreter for at most half a millisecond
         self._controllers, self._lib, self._settings = controllers, libfranka, settings
+        self.versions = {"panda-python": version("panda-python"), "protocol": "5, robot system 4.2"}
         self.mode = settings.extra.get("mode", "impedance")
         if self.mode not in ("impedance", "pose"):
             raise ClientError(f"mode {self.mode!r} for a Panda; there are impedance and pose")
@@ -78,6 +80,7 @@ class PandaClient:
             errors=names_of_errors(state.current_errors),
             force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
             success=float(state.control_command_success_rate),
+            robot_s=state.time.to_sec(),
         )
         if self._hand is not None:
             self._hand.describe(reading)

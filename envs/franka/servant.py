@@ -38,7 +38,7 @@ CLIENTS = {
     "droid": "envs.franka.droid:DroidClient",
 }
 READINGS_S = 0.02
-_STUCK_S = 2.0
+_STUCK_S = 2.0  # at least; thrice the patience where that is longer
 _FINGERS_ALIKE = 0.02  # closedness; less is not a new order
 _GRASP_FROM = 0.9
 
@@ -48,6 +48,7 @@ class Servant:
 
     def __init__(self, client: Client, settings: Settings, line: socket.socket) -> None:
         self._client, self._settings, self._line = client, settings, line
+        self._stuck_s = stuck_after_s(settings)
         self._lock, self._send_lock = threading.Lock(), threading.Lock()
         self._path: Trajectory | None = None
         self._clock = 0.0  # seconds that the control loop has followed
@@ -179,7 +180,7 @@ class Servant:
         for text in self._line.makefile("r"):
             order = json.loads(text)
             self._life = time.monotonic()
-            signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
+            signal.setitimer(signal.ITIMER_REAL, self._stuck_s)
             do = order.get("do")
             if do == "beat":
                 continue
@@ -231,6 +232,10 @@ class Servant:
             pass  # the listener sees the end of the line and acts on it
 
 
+def stuck_after_s(settings: Settings) -> float:
+    return max(_STUCK_S, 3 * settings.patience_s)
+
+
 def main() -> None:
     line = socket.socket(fileno=int(sys.argv[1]))
     settings = Settings(**json.loads(sys.argv[2]))
@@ -245,8 +250,9 @@ def main() -> None:
         return
     # Not Python's handler, which a library that keeps the interpreter locked would never let run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
-    line.sendall(json.dumps({"ready": True}).encode() + b"\n")
+    signal.setitimer(signal.ITIMER_REAL, stuck_after_s(settings))
+    versions = getattr(client, "versions", {})
+    line.sendall(json.dumps({"ready": True, "versions": versions}).encode() + b"\n")
     Servant(client, settings, line).run()
     os._exit(0)
 

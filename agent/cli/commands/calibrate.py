@@ -30,23 +30,33 @@ EXAMPLES = (
     "forearm calibrate",
     "forearm calibrate camera_yaw_deg=30 reaches=10",
     "forearm calibrate model=outputs/train/my_robot/model steps=100",
+    "forearm calibrate env=franka env.host=172.16.0.2 env.dry_run=false env.confirm=true",
 )
 
 
 def run(config: Config, run: Run) -> int:
-    from agent.arms import open_arm
+    from agent.arms import is_real, open_arm, require_motion
     from agent.build import load_mind
     from agent.calibrate import calibrate, verdict
     from agent.calibrate_reach import lay_out, reach_errors
 
+    require_motion(config.env, "calibrate")
+    if is_real(config.env) and config.reaches:
+        raise ValueError("reaches= lays scenes out, which a simulator can; with a real arm leave it out")
     mind = load_mind(config.model)
-    arm, driver = open_arm(config.env)
-    lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
+    arm, driver = open_arm(config.env, say=run.say)
+    if is_real(config.env):
+        if config.camera_yaw_deg:
+            raise ValueError("camera_yaw_deg turns simulated cameras; turn a real one by hand")
+        arm.reset(options={"stay": not config.env.go_home})
+    else:
+        lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
     found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed)
     for line in found.words:
         run.say(line)
     run.say(verdict(found))
-    run.say(f"calibration  {found.save(run.dir / 'calibration.json')}")
+    path = found.save(run.dir / "calibration.json")
+    run.say(f"calibration  {path}   apply it: forearm plan calibration={path} ...")
     run.results |= {"yaw_deg": found.yaw_deg, "residual_m": found.residual_m, "moves": found.moves}
     if config.reaches:
         seeds = range(config.seed, config.seed + config.reaches)

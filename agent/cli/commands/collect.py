@@ -16,11 +16,12 @@ class Hands(Enum):
     keyboard = "keyboard"
     agent = "agent"
     corrected = "corrected"
+    guide = "guide"
 
 
 @dataclass(kw_only=True)
 class Config:
-    """Record episodes with a simulated arm, in DROID's layout: what `forearm train` learns from."""
+    """Record episodes in DROID's layout, with a simulated arm or a real one: what `forearm train` learns from."""
 
     episodes: int = 200
     """Episodes to have in the end; those that `to` holds already are not recorded again."""
@@ -34,7 +35,8 @@ class Config:
     """Model steps in an episode; by keyboard the most there may be."""
     hand: Hands = Hands.scripted
     """Who moves the arm: scripted; keyboard (demonstrations of your own, in this terminal); agent (it works on tasks);
-    corrected (it does, until the scripted hand takes over and finishes: only that is recorded, to teach Mode 1)."""
+    corrected (it does, until the scripted hand takes over and finishes: only that is recorded, to teach Mode 1);
+    guide (a real arm, by its own hand's buttons; nothing is sent to it).  A real arm takes keyboard and guide."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The arm and its scenes."""
     proportions: Proportions = field(default_factory=Proportions)
@@ -51,6 +53,7 @@ EXAMPLES = (
     "forearm collect episodes=100 env.scene.shapes=[cube] env.scene.colours=[red,blue] seed=5000",
     "forearm collect hand=corrected episodes=500 model=forearm-panda to=datasets/corrections",
     "forearm collect hand=keyboard episodes=5 steps=200 to=datasets/mine",
+    "forearm collect hand=guide env=franka env.host=172.16.0.2 episodes=5 steps=200 to=datasets/mine",
 )
 RESUMES = True
 
@@ -59,6 +62,8 @@ def run(config: Config, run: Run) -> int:
     from agent.collect import CollectSettings, Tally, collect, summary
 
     out = config.to or run.dir / "episodes"
+    if config.env.engine == "franka" or config.hand is Hands.guide:
+        return _with_a_real_arm(config, out, run)
     driven = None
     if config.hand in (Hands.agent, Hands.corrected):
         driven = DrivenConfig(model=config.model, mode=config.mode, correct=config.hand is Hands.corrected)
@@ -99,3 +104,23 @@ def run(config: Config, run: Run) -> int:
         "placed": sum(t.placed for t in tallies),
     }
     return 0
+
+
+def _with_a_real_arm(config: Config, out: Path, run: Run) -> int:
+    from agent.arms import is_real
+    from agent.real_hands import keys_of_this_terminal, record_by_keyboard, record_guided
+
+    record = {Hands.guide: record_guided, Hands.keyboard: record_by_keyboard}.get(config.hand)
+    if record is None or not is_real(config.env):
+        raise ValueError(
+            f"hand={config.hand.name} does not go with env={config.env.engine}: a real arm (env=franka) takes "
+            "hand=guide and hand=keyboard, a simulated one all but guide; `forearm plan record=DIR` logs the agent"
+        )
+    with keys_of_this_terminal() as keys:
+        kept = record(
+            out, config.env, episodes=config.episodes, steps=config.steps, task="demonstration", read_key=keys,
+            say=run.say,
+        )  # fmt: skip
+    run.say(f"log: {out}   look at it: forearm inspect data={out} episode=0")
+    run.results |= {"log": str(out), "recorded": len(kept)}
+    return 0 if kept else 1

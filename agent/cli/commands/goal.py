@@ -10,7 +10,10 @@ from agent.settings import EnvConfig
 
 @dataclass(kw_only=True)
 class Config:
-    """Make a goal picture: place object and hand, or take a recorded step; check it and save it for `forearm plan`."""
+    """Make a goal picture: place object and hand, or take a recorded step; check it and save it for `forearm plan`.
+
+    On a real arm (env=franka) you guide the hand yourself, with the buttons on it; nothing is sent to the arm.
+    """
 
     model: str = "forearm-panda"
     """A shipped model's name, or a folder; it says how far the goal is."""
@@ -34,23 +37,32 @@ EXAMPLES = (
     "forearm goal object_xy_m=[0.5,0.1] hand_xyz_m=[0.5,0.1,0.15] seed=3 out=goals/placed",
     "forearm plan goal=goals/placed seed=3",
     "forearm goal take=episode:datasets/play@39",
+    "forearm goal env=franka env.host=172.16.0.2     # guide a real arm by hand, press Enter",
 )
 
 
 def run(config: Config, run: Run) -> int:
+    from agent.arms import is_real
     from agent.make_goals import make, save
+    from agent.real_hands import guide_to_goal, keys_of_this_terminal
 
     for name, values, count in (("object_xy_m", config.object_xy_m, 2), ("hand_xyz_m", config.hand_xyz_m, 3)):
         if values and len(values) != count:
             raise ValueError(f"{name} is {values}; it takes {count} numbers, in metres")
-    checked = make(
-        model=config.model, env=config.env, task=config.task, seed=config.seed, object_xy=config.object_xy_m,
-        hand_xyz=config.hand_xyz_m, closed=config.closed, take=config.take,
-    )  # fmt: skip
+    real = is_real(config.env)
+    if real and config.take is None:
+        with keys_of_this_terminal() as keys:
+            checked = guide_to_goal(config.env, config.model, read_key=keys, say=run.say)
+    else:
+        checked = make(
+            model=config.model, env=config.env, task=config.task, seed=config.seed, object_xy=config.object_xy_m,
+            hand_xyz=config.hand_xyz_m, closed=config.closed, take=config.take,
+        )  # fmt: skip
     for line in checked.words:
         run.say(line)
     _, picture = save(checked, run.dir)
     run.say(f"look     {picture}")
-    run.say(f"use      forearm plan goal={run.dir} task={config.task} seed={config.seed}")
+    where = f"env=franka env.host={config.env.host}" if real else f"task={config.task} seed={config.seed}"
+    run.say(f"use      forearm plan goal={run.dir} {where}")
     run.results |= {"words": checked.words, "good": checked.good}
     return 0 if checked.good else 1

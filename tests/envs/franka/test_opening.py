@@ -9,7 +9,8 @@ import pytest
 
 from envs.arm import ArmError
 from envs.franka.config import FrankaConfig
-from envs.franka.opening import look, open_franka
+from envs.franka.look import look
+from envs.franka.opening import open_franka
 
 
 def test_a_config_opens_a_dry_arm_that_can_be_looked_at(fake, monkeypatch, tmp_path: Path, camera) -> None:
@@ -27,9 +28,17 @@ def test_a_config_opens_a_dry_arm_that_can_be_looked_at(fake, monkeypatch, tmp_p
     assert str(tmp_path / "stop") in "\n".join(driver.promises())
     arm.observe()
     checks = {check.what: check for check in look(driver, seconds=0.5)}
-    assert {"connection", "units", "workspace", "pose polarity", "gripper", "camera exterior_left"} == set(
-        checks
-    )
+    assert {
+        "connection",
+        "versions",
+        "jitter",
+        "units",
+        "kinematics",
+        "workspace",
+        "pose polarity",
+        "gripper",
+        "camera exterior_left",
+    } == set(checks)
     assert all(check.good for check in checks.values()), checks
     assert robot.state()["asked"] == 0, "looking moves nothing"
     arm.close()
