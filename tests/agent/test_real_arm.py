@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -15,14 +15,14 @@ import pytest
 
 from agent.cli.main import main
 from agent.real_hands import record_by_keyboard, record_guided
-from agent.session import open_session
-from agent.settings import SessionConfig
+from agent.session import open_session, play_session, report_lines
+from agent.settings import ConfiguratorSettings, SessionConfig
 from data.source import open_log
 from envs.fake_fci.spawn import FakeFranka
 
 CLIENT = Path(__file__).parents[1] / "envs" / "franka" / "fixtures"
 PX = 32
-PATIENCE_S = 20.0  # a busy machine is no real-time system
+PATIENCE_S = 30.0  # a busy machine is no real-time system
 SMALL = ("planner=fast", "planner.candidates=16", "planner.iterations=1", "planner.refine=0", "planner.refine_steps=0",
          "planner.elites=4")  # fmt: skip
 
@@ -41,6 +41,7 @@ def words(robot, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     return [
         "env=franka", f"env.host={robot.host}", "env.client=minimal_client:MinimalClient", "env.extra.version=10",
+        f"env.extra.patience_s={PATIENCE_S}",
         f"env.patience_s={PATIENCE_S}", f"env.image_size_px={PX}",
         f"env.camera_addresses.exterior_left=fake:{robot.host}", f"env.camera_addresses.wrist=fake:{robot.host}",
     ]  # fmt: skip
@@ -165,18 +166,22 @@ def test_the_keyboard_drives_and_the_drive_is_logged(robot, words, tmp_path):
 
 def test_the_doctor_looks_and_moves_nothing(robot, forearm):
     status, out, err = forearm("doctor")
-    assert status == 0, out + err
     for what in (
         "connection",
         "versions",
         "jitter",
+        "units",
         "kinematics",
+        "workspace",
         "pose polarity",
         "gripper",
-        "camera wrist",
     ):
-        assert f"OK    {what}" in out, out
-    assert "This arm can be planned with" in out
+        assert f"OK    {what}" in out, out + err
+    # How many pictures come in a second is a matter of how busy this machine is.
+    cameras = re.findall(r"(OK|BAD)   +camera (\w+) +(\d+) pictures a second", out)
+    assert {name for _, name, _ in cameras} == {"exterior_left", "wrist"}
+    assert all((verdict == "OK") == (int(rate) >= 10) for verdict, _, rate in cameras)
+    assert status == (0 if all(verdict == "OK" for verdict, _, _ in cameras) else 1)
     assert robot.state()["asked"] == 0
     status, out, _ = forearm("doctor", "env.workspace_low_m=[0.25,-0.35,0.4]")
     assert status == 1
@@ -213,30 +218,38 @@ def test_what_a_real_arm_cannot_do_is_said(forearm, tiny_model):
     assert main(["plan", model, "env.host=172.16.0.2"]) == 2
 
 
-def test_the_operator_stops_a_plan_and_what_was_done_is_kept(robot, forearm, monkeypatch, tiny_model):
-    """A file named `stop` appears while the arm moves: it holds, the run ends and leaves its record."""
+def test_the_operator_stops_a_plan_and_what_was_done_is_kept(robot, words, monkeypatch, tiny_model):
+    """A file named `stop` appears: the arm holds, the run ends and leaves its record and its episode."""
     typed(monkeypatch, "\n")
-    forearm("goal", f"model={tiny_model}", "out=there")
-
-    def stop_when_it_moves() -> None:
-        while not robot.state()["moving"]:
-            time.sleep(0.02)
-        Path("stop").touch()
-
-    watch = threading.Thread(target=stop_when_it_moves)
-    watch.start()
-    status, out, err = forearm(
-        "plan", f"model={tiny_model}", "goal=there", *SMALL, "budget_steps=40", "out=run", "record=log",
-        "env.dry_run=false", "env.confirm=true", "configurator.reached_distance=0", "configurator.reached_steps=0",
+    main(["goal", *words, f"model={tiny_model}", "out=there"])
+    env = env_of([*words, "env.dry_run=false", "env.confirm=true", "env.speed=0.2"])
+    config = SessionConfig(
+        model=str(tiny_model), goal=["there"], env=env, budget_steps=9, record="log",
+        configurator=ConfiguratorSettings(mode="policy", reached_steps=0, reached_distance=0),
     )  # fmt: skip
-    watch.join()
-    assert status == 1, err
-    assert "REAL RUN" in out
-    assert "speed <= 0.050 m/s" in out
-    assert "stopped: operator's stop (the file stop)" in out
-    assert Path("run/video.mp4").stat().st_size > 0
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step   2"):
+            Path("stop").touch()
+
+    session = open_session(config, say=say)
+    Path("run").mkdir()
+    try:
+        played = play_session(session, config, Path("run"), say=say)
+    finally:
+        session.close()
+    assert lines[0] == "REAL RUN: the arm will move"
+    assert "speed <= 0.100 m/s" in "\n".join(lines)
+    assert "operator's stop (the file stop)" in played.outcome.status
+    assert len(played.outcome.steps) == 3
+    assert played.files["video"].stat().st_size > 0
     log = open_log(Path("log"))
-    assert log.open(log.keys[0]).success is False
+    episode = log.open(log.keys[0])
+    assert episode.success is False
+    assert len(episode) == 3
+    assert any("deadlines missed" in line for line in report_lines(played.arm))
     assert robot.state()["speed"] < 0.02
 
 
