@@ -69,6 +69,10 @@ class ConvEncoder(nn.Module):
         self.out = nn.Linear(channels[-1] * side * side, width)
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self.late(self.early(frames))
+
+    def early(self, frames: Tensor) -> Tensor:
+        """The map [B, C, side, side] after the first halving: what is where, still fine enough to point."""
         if frames.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(
                 f"the encoder takes frames [B, {self.image_size}, {self.image_size}, 3], got {list(frames.shape)}"
@@ -81,6 +85,8 @@ class ConvEncoder(nn.Module):
         if self.shrink > 1:
             x = F.avg_pool2d(x, self.shrink)
         x = F.pixel_unshuffle(x.mul(1 / 64).sub_(2.0), PATCH).contiguous(memory_format=torch.channels_last)
-        early = self.body[:4](x)  # the first halving and its residual: still fine enough to point
+        return self.body[:4](x)  # the first halving and its residual
+
+    def late(self, early: Tensor) -> Tensor:
         x = F.silu(self.norm(self.body[4:](early)))
         return self.out(x.flatten(1)) + self.point_out(self.points(early))
