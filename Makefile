@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 8 ] && echo 8 || echo $$n)
 GL_PACKAGES := libegl1 libopengl0 libgl1-mesa-dri
+SCREEN_PACKAGES := chromium mesa-vulkan-drivers
 INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --use-pep517 --disable-pip-version-check --constraint constraints.txt
 PYTEST := env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -P -m pytest -n $(JOBS)
 
@@ -38,6 +39,9 @@ test-all: $(VENV)/.tests real-clients ## everything: full fuzzing, kills, soak, 
 
 bench: $(VENV)/.tests ## the figures in benchmarks/, one after the other
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -P $$file; done
+
+pictures: $(VENV)/.tests $(VENV)/.screens ## the pictures in docs/pictures, made anew (ARGS="MODEL FOLDER")
+	@$(BIN)/python -P -m agent.seeing.examples $(ARGS)
 
 check: $(VENV)/.tests ## lint, format, types, layers
 	@$(BIN)/ruff check .
@@ -96,6 +100,20 @@ $(VENV)/.runs: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.tests: pyproject.toml constraints.txt $(VENV)/.runs
 	@echo "setup: installing what tests and checks need"
 	@$(INSTALL) --editable ".[test,dev,ros,sweep]"
+	@touch $@
+
+# A browser and a software Vulkan, to look at pages and viewers; what cannot be installed is named here and by its tests.
+$(VENV)/.screens: pyproject.toml constraints.txt $(VENV)/.tests
+	@$(INSTALL) --editable ".[screens]"
+	@if ! $(BIN)/python -P -m agent.probes screens >$(VENV)/screens.log 2>&1; then \
+	    command="apt-get install --yes --quiet --no-install-recommends $(SCREEN_PACKAGES)"; \
+	    if ! command -v apt-get >/dev/null; then cat $(VENV)/screens.log; exit 1; fi; \
+	    if [ "$$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; \
+	    else echo "setup: screenshots need system packages.  Run this once, then make again:"; \
+	        echo "    sudo $$command"; exit 1; fi; \
+	    echo "setup: $$as $$command"; export DEBIAN_FRONTEND=noninteractive; \
+	    { $$as apt-get update --quiet && $$as $$command; } >$(VENV)/apt.log 2>&1 || { tail $(VENV)/apt.log; exit 1; }; \
+	    $(BIN)/python -P -m agent.probes screens; fi
 	@touch $@
 
 # Does a tiny picture come out?  If not, the software renderer is installed when that is allowed.

@@ -1,23 +1,16 @@
-"""What a person sees on the screen: the page in a browser, the recording in Rerun's own viewer."""
+"""What a person sees on the screen: pages in a browser, recordings in Rerun's own viewer and in a browser."""
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
-from rerun.experimental import ViewerClient
 
+from agent.imagine_report import report_imagination
+from agent.seeing import screens
 from agent.session import open_session, play_session
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STEPS = 6
 
 
@@ -34,69 +27,90 @@ def played(tiny_model, tmp_path_factory):
         session.arm.close()
 
 
-def photograph(page, out, *, dark, width):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert browser, "no Chromium on this machine: apt-get install chromium"
-    subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},1600",
-            *(["--force-dark-mode"] if dark else []), f"--screenshot={out}", page.as_uri(),
-        ],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    return np.asarray(Image.open(out).convert("RGB")).astype(int)
+@pytest.fixture(scope="module")
+def pages(played, tiny_model, collected, tmp_path_factory):
+    out = tmp_path_factory.mktemp("imagined")
+    looked = report_imagination(collected, str(tiny_model), out, episodes=3, horizon=4, start=-1)
+    return {"run": played.files["report"], "imagine": looked.files["report"]}
 
 
-@pytest.mark.parametrize("width", [500, 1200])
-def test_the_page_in_a_browser_light_and_dark(played, width, tmp_path):
-    page = played.files["report"]
-    light = photograph(page, tmp_path / "light.png", dark=False, width=width)
-    dark = photograph(page, tmp_path / "dark.png", dark=True, width=width)
-    assert light.shape == dark.shape == (1600, width, 3)
-    assert light[-5:, :5].mean() > 240, "a light page has a light ground"
-    assert dark[-5:, :5].mean() < 60, "a dark page has a dark ground"
-    for picture in (light, dark):
-        ground = picture[-5, 2]
-        drawn = abs(picture - ground).sum(-1) > 60
-        assert 0.05 < drawn.mean() < 0.9
-        assert drawn[:, -4:].mean() < 0.02, "nothing runs over the right edge"
-        assert np.ptp(drawn.any(1).nonzero()[0]) > 800, "words, film and plots below each other"
+@pytest.fixture(scope="module")
+def browser():
+    with screens.browser() as opened:
+        yield opened
 
 
-def test_the_recording_in_the_viewer(played, tmp_path, monkeypatch):
-    """The blueprint's views are there and each shows something."""
-    software = next(Path("/usr/share/vulkan/icd.d").glob("lvp_icd*.json"), None)
-    assert software, "no software Vulkan on this machine: apt-get install mesa-vulkan-drivers"
-    monkeypatch.setenv("VK_ICD_FILENAMES", str(software))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    viewer = ViewerClient.spawn(
-        headless=True, port=port, executable_path=str(Path(sys.executable).with_name("rerun"))
-    )
-    try:
-        viewer.open(str(played.files["recording"]))
-        viewer.set_time("step", sequence=STEPS - 1)
-        deadline = time.monotonic() + 60  # data come in after the window is there
-        blank = ["everything"]
-        while blank and time.monotonic() < deadline:
-            time.sleep(2)
-            viewer.save_screenshot(str(tmp_path / "viewer.png"))
-            blank = blank_parts(np.asarray(Image.open(tmp_path / "viewer.png").convert("RGB")))
-    finally:
-        viewer.quit()
-    assert blank == []
+DEVICES = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1200, "height": 900}}
 
 
-def blank_parts(picture):
-    """Which parts of the blueprint show nothing yet."""
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["run", "imagine"])
+def test_a_page_in_a_browser(browser, pages, tmp_path, name, device, scheme):
+    page = browser.new_page(viewport=DEVICES[device], color_scheme=scheme)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+    page.goto(pages[name].as_uri())
+    page.wait_for_function("[...document.images].every(i => i.complete)")
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 100)")
+    assert page.evaluate("[...document.querySelectorAll('video')].every(v => v.readyState > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it runs over the right edge"
+    assert page.evaluate("Math.min(...[...document.querySelectorAll('p,li,td')].map(e => parseFloat(getComputedStyle(e).fontSize)))") >= 14  # fmt: skip
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    picture = np.asarray(screens.Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    ground = picture[-5:, :5].mean()
+    assert ground > 240 if scheme == "light" else ground < 60
+    drawn = abs(picture - picture[-5, 2]).sum(-1) > 60
+    assert 0.05 < drawn.mean() < 0.95
+    assert np.diff(drawn.any(1).nonzero()[0]).max() < 250, "a hole in the page"
+    page.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["run", "imagine"])
+def test_a_page_on_paper(browser, pages, tmp_path, name):
+    """Printed from a dark screen it is dark on white, and what was folded away is there."""
+    page = browser.new_page(viewport=DEVICES["desk"], color_scheme="dark")
+    page.goto(pages[name].as_uri())
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("Math.min(...[...document.querySelectorAll('details pre')].map(e => e.getBoundingClientRect().height))") > 40  # fmt: skip
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert len(paper) > 50_000
+    page.close()
+
+
+def parts(picture):
+    """What shows nothing yet, of the arm, the cameras and the plots."""
     height, width = picture.shape[:2]
-    parts = {
-        "arm": picture[height // 20 : height // 2, : width // 2],
-        "camera": picture[height // 16 : height // 4, int(0.61 * width) : int(0.72 * width)],
-        "plots": picture[int(0.57 * height) : int(0.73 * height), int(0.62 * width) : int(0.72 * width)],
+    boxes = {
+        "arm": (0.06, 0.70, 0.02, 0.42, 300),
+        "cameras": (0.06, 0.54, 0.46, 0.98, 400),
+        "plots": (0.60, 0.92, 0.46, 0.98, 40),
     }
-    needed = {"arm": 400, "camera": 100, "plots": 60}
     return [
-        name for name, part in parts.items() if len(np.unique(part.reshape(-1, 3), axis=0)) < needed[name]
-    ]
+        name
+        for name, (top, bottom, left, right, colours) in boxes.items()
+        if len(np.unique(picture[int(top * height) : int(bottom * height) : 2, int(left * width) : int(right * width)].reshape(-1, 3), axis=0)) < colours
+    ]  # fmt: skip
+
+
+def test_the_recording_in_the_viewer(played, tmp_path):
+    """The blueprint's views are there, each shows something, and the viewer complains of nothing."""
+    wrong = screens.photograph_viewer(
+        played.files["recording"], tmp_path / "viewer.png", timeline="step", at=STEPS - 1, good=lambda p: not parts(p)
+    )  # fmt: skip
+    assert parts(np.asarray(screens.Image.open(tmp_path / "viewer.png").convert("RGB"))) == []
+    assert wrong == []
+
+
+def test_the_recording_in_a_browser(played, browser, tmp_path):
+    wrong = screens.photograph_web_viewer(
+        browser, played.files["recording"], tmp_path / "web.png", good=lambda p: not parts(p)
+    )  # fmt: skip
+    assert parts(np.asarray(screens.Image.open(tmp_path / "web.png").convert("RGB"))) == []
+    assert wrong == []
