@@ -105,7 +105,7 @@ $(VENV)/.tests: pyproject.toml constraints.txt $(VENV)/.runs
 # A browser and a software Vulkan, to look at pages and viewers; what cannot be installed is named here and by its tests.
 $(VENV)/.screens: pyproject.toml constraints.txt $(VENV)/.tests
 	@$(INSTALL) --editable ".[screens]"
-	@if ! $(BIN)/python -P -m agent.probes screens >$(VENV)/screens.log 2>&1; then \
+	@if ! $(BIN)/python -P -m agent.seeing.screens >$(VENV)/screens.log 2>&1; then \
 	    command="apt-get install --yes --quiet --no-install-recommends $(SCREEN_PACKAGES)"; \
 	    if ! command -v apt-get >/dev/null; then cat $(VENV)/screens.log; exit 1; fi; \
 	    if [ "$$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; \
@@ -113,7 +113,7 @@ $(VENV)/.screens: pyproject.toml constraints.txt $(VENV)/.tests
 	        echo "    sudo $$command"; exit 1; fi; \
 	    echo "setup: $$as $$command"; export DEBIAN_FRONTEND=noninteractive; \
 	    { $$as apt-get update --quiet && $$as $$command; } >$(VENV)/apt.log 2>&1 || { tail $(VENV)/apt.log; exit 1; }; \
-	    $(BIN)/python -P -m agent.probes screens; fi
+	    $(BIN)/python -P -m agent.seeing.screens; fi
 	@touch $@
 
 # Does a tiny picture come out?  If not, the software renderer is installed when that is allowed.

@@ -42,15 +42,6 @@ def rendering() -> dict[str, Any]:
     return {"backend": os.environ.get("MUJOCO_GL", "default"), "renderer": _text(name), "frames_per_s": rate}
 
 
-def screens() -> dict[str, Any]:
-    """A browser and a software Vulkan, to look at pages and viewers with."""
-    import playwright
-
-    from agent.seeing.screens import browser_path, software_vulkan
-
-    return {"browser": browser_path(), "vulkan": str(software_vulkan()), "playwright": playwright.__name__}
-
-
 def mujoco() -> dict[str, Any]:
     """A box falls on a plane and comes to rest where it should."""
     import mujoco as engine
@@ -123,7 +114,6 @@ def _text(name: bytes | str | None) -> str:
 
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "rendering": rendering,
-    "screens": screens,
     "mujoco": mujoco,
     "pybullet": pybullet,
     "codecs": codecs,

@@ -1,4 +1,7 @@
-"""What a person would see on a screen: a page in a browser, a recording in Rerun's viewers; all without a screen."""
+"""What a person would see on a screen: a page in a browser, a recording in Rerun's viewers; all without a screen.
+
+`python -m agent.seeing.screens` says whether this machine can, and if not what it lacks.
+"""
 
 from __future__ import annotations
 
@@ -135,3 +138,18 @@ def _patiently(call: Callable[[], Any], deadline: float) -> Any:
 
 def _bad(entry: str) -> bool:
     return any(word in entry.lower() for word in ("error", "failed", "panic")) and "screenshot" not in entry
+
+
+def main() -> int:
+    try:
+        import playwright
+
+        print(f"{playwright.__name__}, {browser_path()}, {software_vulkan()}")
+    except (ImportError, RuntimeError) as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
