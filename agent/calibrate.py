@@ -1,11 +1,13 @@
 """From imagined directions to true ones: a small random motion, a fitted map, and an arm that applies it.
 
 A model that has seen one camera placement takes the directions of its pictures for those of the base; with a camera
-turned by 30 degrees it moves 30 degrees off.  The map is fitted from what the energy prefers against what was done.
+turned by 30 degrees it moves 30 degrees off.  The map is the turn under which the model foresees best what came; the
+axis check beside it shows what its energy prefers against what was done.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,23 +24,28 @@ from envs.arm import Arm, Limits, Outcome
 
 from .imagining import AxisCheck, Encoded, axis_check, encode
 from .recorded import Stretch
+from .turn import Turn, find_turn
 
 RADIUS_M = 0.09  # of the motion, around where it starts
 STEP_M = 0.05
-GOOD_RESIDUAL_M = 0.03
+LEAST_EXPLAINED = 0.2  # of what changes from frame to frame; below, the model does not see the moves
 WHOLE_TURN_DEG = 8.0  # less than this is within what the fit can tell
 
 
 @dataclass(kw_only=True)
 class Calibration:
-    """imagined = matrix @ true; `yaw_deg` is the turn about the vertical nearest to it."""
+    """imagined = pivot + turn by `yaw_deg` about the vertical (true - pivot); `matrix` is what the axis check says."""
 
     matrix: list[list[float]]
     yaw_deg: float
-    pivot: list[float]  # [3] m, the middle of the motion
-    residual_m: float
+    pivot: list[float]  # [3] m, a point of the axis
+    residual_m: float  # of the axis check
     moves: int
     words: list[str] = field(default_factory=list)
+    explained: float = 1.0
+    """Share of what changes from frame to frame that the model foresees under this turn."""
+    explained_before: float = 1.0
+    """And with nothing turned."""
 
     @property
     def rotation(self) -> Tensor:
@@ -47,7 +54,7 @@ class Calibration:
 
     @property
     def trustworthy(self) -> bool:
-        return self.residual_m <= GOOD_RESIDUAL_M
+        return self.explained >= LEAST_EXPLAINED
 
     def save(self, path: Path) -> Path:
         path.write_text(json.dumps(self.__dict__, indent=1))
@@ -95,18 +102,27 @@ def wander(arm: Arm, cameras: tuple[str, ...], *, steps: int = 60, seed: int = 0
 
 
 def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> Calibration:
-    """The map that explains what the model's energy prefers for moves that were made."""
+    """The turn that explains best what came of moves that were made."""
     frames = context or getattr(model, "context", 3)
     encoded: list[Encoded] = [encode(model, stretch) for stretch in stretches]
     check: AxisCheck = axis_check(model, encoded, context=frames, most=200)
-    poses = torch.cat([stretch.poses[:, :3] for stretch in stretches])
+    turn: Turn = find_turn(model, encoded, context=frames)
+    height = float(torch.cat([stretch.poses[:, 2] for stretch in stretches]).mean())
+    before = 1.0 - turn.plain / max(turn.copied, 1e-12)
+    words = [
+        *check.words,
+        f"turned by {np.rad2deg(turn.yaw_rad):+.0f} degrees about ({turn.pivot[0]:.2f}, {turn.pivot[1]:.2f}) m the model "
+        f"foresees {turn.explained:.0%} of what changes in the pictures, as it is {before:.0%}",
+    ]
     return Calibration(
         matrix=check.matrix.tolist(),
-        yaw_deg=float(check.yaw_error_deg),
-        pivot=poses.mean(0).tolist(),
+        yaw_deg=float(np.rad2deg(turn.yaw_rad)),
+        pivot=[*turn.pivot, height],
         residual_m=float(check.residual_m),
         moves=len(check.true),
-        words=list(check.words),
+        words=words,
+        explained=turn.explained,
+        explained_before=before,
     )
 
 
@@ -126,7 +142,7 @@ class CalibratedArm:
         self._turn = calibration.rotation
         self._pivot = torch.tensor(calibration.pivot, dtype=torch.float64)
         self.period_s: float = arm.period_s
-        self.limits: Limits = arm.limits
+        self.limits: Limits = self._box(arm.limits)
 
     @property
     def cameras(self) -> Mapping[str, Camera]:
@@ -161,6 +177,20 @@ class CalibratedArm:
         observation.commanded = self._imagined(observation.commanded)
         return observation
 
+    def _box(self, limits: Limits) -> Limits:
+        """The smallest box in the model's directions that holds the true workspace."""
+        corners = [
+            self._imagined(np.array([x, y, limits.low[2], np.pi, 0, 0, 0]))[:2]
+            for x in (limits.low[0], limits.high[0])
+            for y in (limits.low[1], limits.high[1])
+        ]
+        low, high = np.min(corners, 0), np.max(corners, 0)
+        return dataclasses.replace(
+            limits,
+            low=(float(low[0]), float(low[1]), limits.low[2]),
+            high=(float(high[0]), float(high[1]), limits.high[2]),
+        )
+
     def _imagined(self, pose: np.ndarray) -> np.ndarray:
         if not self._poses:
             return pose
@@ -174,9 +204,12 @@ def verdict(calibration: Calibration) -> str:
     """What to do about it, in one sentence."""
     if not calibration.trustworthy:
         return (
-            f"the fit leaves {1000 * calibration.residual_m:.0f} mm unexplained: the model does not see moves here "
+            f"however it is turned, the model foresees only {calibration.explained:.0%} of what changes here "
             "(light, view or robot unlike its training); do not apply this map"
         )
     if abs(calibration.yaw_deg) < WHOLE_TURN_DEG:
         return "the directions agree; nothing to apply"
-    return f"the camera looks turned by {calibration.yaw_deg:+.0f} degrees; plan with this map applied"
+    return (
+        f"the world looks turned by {calibration.yaw_deg:+.0f} degrees, as when the camera stands {-calibration.yaw_deg:+.0f} "
+        "degrees from where it stood in training; plan with this map applied"
+    )

@@ -43,7 +43,13 @@ class FakeFranka:
         if model_library is not None:
             command += ["--model-library", str(model_library)]
         self._process = subprocess.Popen(
-            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            command,
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # Ctrl-C at the agent is not the robot's to obey; its standard input's end is
         )
         self._read()
 

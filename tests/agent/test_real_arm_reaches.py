@@ -99,7 +99,7 @@ def test_the_shipped_model_reaches_a_picture(robot, env, tmp_path, capsys) -> No
 def test_the_doctor_tries_the_axes_when_told_twice(robot, env, capsys) -> None:
     words = [
         "env=franka", f"env.host={env.host}", f"env.client={env.client}", "env.extra.version=10",
-        "env.extra.patience_s=30", "env.extra.patience_s=30",
+        "env.extra.patience_s=30",
         "env.speed=1",
         f"env.patience_s={env.patience_s}", "env.dry_run=false", "env.confirm=true", "env.period_s=0.5",
         f"env.camera_addresses.exterior_left=fake:{env.host}", f"env.camera_addresses.wrist=fake:{env.host}",
@@ -115,7 +115,7 @@ def test_the_doctor_tries_the_axes_when_told_twice(robot, env, capsys) -> None:
 def test_calibrate_finds_that_the_directions_agree(robot, env, tmp_path, capsys) -> None:
     words = [
         "env=franka", f"env.host={env.host}", f"env.client={env.client}", "env.extra.version=10",
-        "env.extra.patience_s=30", "env.extra.patience_s=30",
+        "env.extra.patience_s=30",
         "env.speed=1",
         f"env.patience_s={env.patience_s}", "env.dry_run=false", "env.confirm=true", "steps=30", "out=calibrated",
         f"env.camera_addresses.exterior_left=fake:{env.host}", f"env.camera_addresses.wrist=fake:{env.host}",

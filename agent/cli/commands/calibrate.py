@@ -57,7 +57,10 @@ def run(config: Config, run: Run) -> int:
     run.say(verdict(found))
     path = found.save(run.dir / "calibration.json")
     run.say(f"calibration  {path}   apply it: forearm plan calibration={path} ...")
-    run.results |= {"yaw_deg": found.yaw_deg, "residual_m": found.residual_m, "moves": found.moves}
+    run.results |= {
+        "yaw_deg": found.yaw_deg, "pivot_m": found.pivot, "explained": found.explained,
+        "explained_before": found.explained_before, "residual_m": found.residual_m, "moves": found.moves,
+    }  # fmt: skip
     if config.reaches:
         seeds = range(config.seed, config.seed + config.reaches)
         for name, map_ in (("before", None), ("after", found)):
