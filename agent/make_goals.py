@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from envs.envelope import admissible
 from envs.expert import ScriptedHand, reach
@@ -15,8 +16,9 @@ from envs.tasks import OBJECT, begin, drive
 from .arms import open_arm, require_simulated
 from .build import load_mind
 from .goals import load_goal, write_goal
-from .perception import Perception
+from .perception import Percept, Perception
 from .settings import EnvConfig
+from .surprise import SurpriseScale, surprise_at_rest
 from .task import Goal
 
 
@@ -80,16 +82,35 @@ def check(goal: Goal, now: Any, arm: Any, mind: Any) -> Checked:
             "that is farther than frames of the training data are from each other: is it the same camera?"
         )
         found.good = False
+    stored = mind.normalisation.get("surprise")
+    if stored:
+        _check_surprise(found, mind.model, SurpriseScale(**stored), seen, wanted)
     critic = mind.heads.get("critic")
     if critic is not None:
-        import torch
-
         with torch.no_grad():
             steps = float(critic.steps_to_go(seen.latent, wanted, seen.pose).mean())
         found.words.append(
             f"the critic expects {steps:.0f} steps" + (" or more" if steps > 0.85 * critic.horizon else "")
         )
     return found
+
+
+def _check_surprise(
+    found: Checked, model: Any, scale: SurpriseScale, seen: Percept, wanted: torch.Tensor
+) -> None:
+    """Will surprise stop the agent here, or at the goal where its pose is known?"""
+    places = {"here": seen}
+    if found.goal.pose is not None:
+        pose = torch.from_numpy(np.asarray(found.goal.pose, np.float32))[None]
+        places["there"] = Percept(latent=wanted, pose=pose, observation=seen.observation)
+    felt = {place: surprise_at_rest(model, scale, percept) for place, percept in places.items()}
+    said = " and ".join(f"{value:.1f} {place}" for place, value in felt.items())
+    stops = max(felt.values()) > scale.strong
+    found.words.append(
+        f"standing still surprises it {said}, where 1 is the limit of what is normal: "
+        + (f"it would STOP, from {scale.strong:.0f} on" if stops else "surprise will not stop it")
+    )
+    found.good &= not stops
 
 
 def save(checked: Checked, folder: Path) -> list[Path]:

@@ -6,11 +6,13 @@ The scale comes from ordinary episodes (`calibrate`): a value of 1 is the 99th p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from data.types import CLOSEDNESS, Memory
 
 from .perception import Percept
 
@@ -64,6 +66,19 @@ class Surprise:
                 break
             lasting += 1
         return f"{what} ({self.history[-1]:.1f} times the normal limit, for {lasting} step{'s' if lasting != 1 else ''})"
+
+
+@torch.no_grad()
+def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept) -> float:
+    """How surprised one would be to stand still here and see nothing change: much where the model does not know its way."""
+    told = torch.zeros(1, 1, 1, 7)
+    if getattr(model, "absolute_gripper", False):
+        told[..., CLOSEDNESS] = percept.pose[0, CLOSEDNESS].round()
+    memory = Memory(
+        latents=percept.latent[:, None], poses=percept.pose[:, None], actions=percept.pose.new_zeros(1, 0, 7)
+    )
+    imagined = model.imagine(memory, told)
+    return Surprise(scale=scale).measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
 
 
 def scale_from(latent_errors: np.ndarray, position_errors: np.ndarray) -> SurpriseScale:

@@ -160,3 +160,18 @@ def test_a_pose_outside_the_envelope_is_not_good(tiny_model, frames, point_arm):
     assert not checked.good
     assert "OUTSIDE" in checked.words[0]
     assert make_goals.check(Goal(frames=frames, pose=point_arm.pose), now, arm, mind).good
+
+
+@pytest.mark.parametrize(("limit", "stops"), [(1e-9, True), (1e9, False)])
+def test_it_is_said_beforehand_whether_surprise_would_stop_the_agent(
+    tiny_model, frames, point_arm, limit, stops
+):
+    mind = load_mind(tiny_model)
+    mind.normalisation["surprise"] = {"latent": limit, "position_m": 1e3, "strong": 3.0, "mild": 1.0}
+    now = point_arm.observe()
+    now.frames = frames
+    arm = SimpleNamespace(limits=point_arm.limits)
+    checked = make_goals.check(Goal(frames=frames, pose=point_arm.pose), now, arm, mind)
+    said = next(line for line in checked.words if "surprises" in line)
+    assert ("STOP" in said) is stops
+    assert checked.good is not stops
