@@ -13,6 +13,7 @@ from data.cache import FrameCache
 from data.hindsight import HindsightLoader
 from world_model.train import state
 from world_model.train.adapt import bring_heads, recalibrate, settle
+from world_model.train.panda import PandaModel
 from world_model.train.parts import Loader
 
 MOST_TO_SETTLE = 150  # episodes
@@ -46,6 +47,11 @@ def begin(
             f"begins   with the given model's {' and '.join(brought) or 'world model alone'}; fitted before it moves: "
             + ", ".join(f"{name} {loss:.3f}" for name, loss in settled.items())
         )
+
+
+def heads_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The heads that learned beside the world model, from the given ones: they know the latents as they are now."""
+    return {"policy": model.policy, "critic": model.critic} if isinstance(model, PandaModel) else {}
 
 
 def take_best(model: nn.Module, out: Path, *, say: Callable[[str], None] = print) -> int | None:

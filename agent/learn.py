@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from agent.adapting import begin, take_best
 from agent.learn_health import health_hook
@@ -281,14 +282,14 @@ def finish(
     group: Group,
     play_tasks: Sequence[str] = (),
     keep_heads: bool = False,
-    adapt_heads: bool = False,
+    given: dict[str, nn.Module] | None = None,
     half: bool = True,
     say: Say = print,
 ) -> dict[str, Any]:
     """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures.
 
     Episodes of `play_tasks` are no example to a policy.  `keep_heads`: the world model is as it was, so that the
-    heads not trained anew are good still.  `adapt_heads`: heads go on from the given model's.
+    heads not trained anew are good still.  Heads that are `given` are trained further.
     """
     kind, config = start.described(world, conventions)
     path, dtype = out / "model", torch.float16 if half else None
@@ -319,8 +320,6 @@ def finish(
     if keep_heads:
         for name, head in load_heads(start.folder).items():
             save_head(path, name, head, config=describe(start.folder).heads[name], dtype=dtype)
-    there = [name for name in heads if adapt_heads and name in describe(start.folder).heads]
-    given = load_heads(start.folder, names=there) if there else {}
     for name in heads:
         assert held is not None, "heads need a world model with a predictor"
         shown = parts[0] if name == "decoder" else held  # pictures of one log are enough
@@ -333,7 +332,7 @@ def finish(
         head, sizes, measured = train_head(
             name, shown.episodes(np.flatnonzero(teaches & ~unseen[: len(teaches)])), out=out / "heads" / name,
             validation=shown.episodes(np.flatnonzero(teaches & unseen[: len(teaches)])),
-            settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), given=given.get(name), say=say,
+            settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), given=(given or {}).get(name), say=say,
         )  # fmt: skip
         save_head(path, name, head, config=sizes, dtype=dtype)
         measures[name] = measured

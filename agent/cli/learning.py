@@ -120,6 +120,7 @@ class LearningConfig:
 
 def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dict[str, int]) -> int:
     """All stages; a resumed run does what is left of them."""
+    from agent.adapting import heads_of
     from agent.learn import Start, finish, learn_world, open_sources
     from data.types import Conventions
     from world_model.train.distributed import join
@@ -177,7 +178,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
         validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
-        keep_heads=bool(config.from_) and steps == 0, adapt_heads=goes_on, half=config.half, say=say,
+        keep_heads=bool(config.from_) and steps == 0, given=heads_of(result.model) if goes_on else None, half=config.half, say=say,
     )  # fmt: skip
     folder = run.dir / "model"
     score, others = figures.pop("score", None), figures.pop("others", None)

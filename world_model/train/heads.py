@@ -6,6 +6,7 @@ the object) or, with a chance of `near_share`, within `near_steps`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from data.types import CLOSEDNESS, Conventions
 from world_model.checkpoint import HEADS, make_head
 from world_model.compact import absolute
 from world_model.heads.decoder import picture_figures
+from world_model.train import state
 from world_model.train.latents import Latents
 from world_model.train.loop import train
 
@@ -196,7 +198,8 @@ def train_head(
 ) -> tuple[nn.Module, dict[str, Any], dict[str, float]]:
     """Train one head: the head in eval mode, the config that builds it, and its figures on held-out episodes.
 
-    A `given` head of the same sizes is trained further; else it begins afresh.
+    A `given` head of the same sizes is trained further, and of all that it was on the way, as it was given included,
+    the one that does best on held-out episodes is taken: with few episodes that comes early.  Else it begins afresh.
     """
     if kind not in HEADS:
         raise ValueError(f"head {kind!r} is not known; there are {', '.join(HEADS)}")
@@ -214,18 +217,34 @@ def train_head(
     if given is not None and _shapes(given) != _shapes(make_head(kind, config)):
         say(f"{kind:8} the given one is of other sizes: a new one is trained")
         given = None
+    before = copy.deepcopy(given.state_dict()) if given is not None and judge is not None else None
+    every = 500 if before is None else max(25, chosen.steps // 20)
 
     def health(model: nn.Module, step: int) -> tuple[dict[str, float], list[str]]:
         assert judge is not None
         figures.update(measure_head(kind, model, judge.to(next(model.parameters()).device)))
         return dict(figures), []
 
+    at_first = float("inf")
+    if given is not None and before is not None:
+        health(given.eval(), 0)
+        at_first = figures["score"]
     result = train(
         HeadRecipe(kind=kind, config=config), loader, out=out, steps=chosen.steps, learning_rate=chosen.learning_rate, model=given,
-        warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=500, seed=seed,
-        resume=resume, device=device, precision=precision, health_every_steps=500, on_health=health if judge is not None else None, say=say,
+        warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=every, seed=seed,
+        resume=resume, device=device, precision=precision, health_every_steps=every, on_health=health if judge is not None else None, say=say,
     )  # fmt: skip
     head = result.model.eval()
+    if before is not None:
+        best = state.follow(out, "best")
+        if best is not None and (state.read_progress(best).best or 0.0) < at_first:
+            state.load_weights(best, head)
+            say(f"{kind:8} {best.name} does best on held-out episodes")
+        else:
+            head.load_state_dict(before)
+            say(f"{kind:8} as given does best on held-out episodes")
+        with torch.no_grad():
+            health(head, result.step)
     if judge is not None and not figures:  # it was finished before
         health(head, result.step)
     return head, config, figures

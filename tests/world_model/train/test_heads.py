@@ -1,6 +1,8 @@
 """Claims: heads learn from latents encoded once what the world has to teach, and goals reach to an episode's end."""
 
+import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,3 +187,24 @@ def test_imagination_says_where_it_does_not_know():
         actions[:, :, 0],
     )
     torch.testing.assert_close(doubtful.extras["disagreement"][:, :, 0], first)
+
+
+def test_a_given_head_goes_on_and_never_gets_worse(held, tmp_path):
+    """With a ruinous rate it stays as it was; with a sound one it goes on from where it was."""
+    train, validation = held
+
+    def go_on(name: str, given: nn.Module | None, **changes) -> tuple[nn.Module, dict[str, float]]:
+        head, _, figures = train_head(
+            "policy", train, validation=validation, out=tmp_path / name, given=given, device="cpu", say=said.append,
+            settings=replace(SMALL["policy"], **changes),
+        )  # fmt: skip
+        return head, figures
+
+    said: list[str] = []
+    head, figures = go_on("first", None, steps=100)
+    kept, worse = go_on("ruined", copy.deepcopy(head), steps=50, learning_rate=3.0)
+    assert worse["score"] == pytest.approx(figures["score"])
+    assert all(torch.equal(a, b) for a, b in zip(head.parameters(), kept.parameters(), strict=True))
+    assert any("as given does best" in line for line in said)
+    _, better = go_on("sound", copy.deepcopy(head), steps=100)
+    assert better["score"] < figures["score"]
