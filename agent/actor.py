@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.types import Imagined, Memory
+from data.types import CLOSEDNESS, Imagined, Memory
 from planners.protocols import Budget, Energy, Imagines, Plan, Planner, Proposes
 from world_model.heads.policy import Policy
 
@@ -39,34 +39,74 @@ class Acts(Protocol):
 
 @dataclass
 class PolicyProposals:
-    """Mode 1, rolled out in imagination: what it would do, and what it would do in a slightly different mood.
+    """Mode 1, rolled out in imagination: what it would do, and what it would do if it were taken somewhere first.
 
-    Proposals after the first come from moods of the policy's own dropout, or from noise on its moves.
+    Proposals after the first go a little elsewhere for a few steps, and some switch the gripper meanwhile; then the
+    policy goes on from there, so that a proposal ends where a policy would, and not where no log has ever been.
     """
 
     policy: Policy
     model: Imagines
     goal: Tensor  # [1, N, D]
-    noise_m: float = 0.01
+    aside_m: float = 0.012
+    """Deviation of each step aside."""
+    aside_steps: int = 3
+    """Most steps aside."""
+    switched: float = 0.25
+    """Share of the proposals that hold the gripper the other way meanwhile."""
 
     @torch.no_grad()
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
         problems = len(memory.latents)
-        z = memory.latents[:, -1:].expand(-1, count, -1, -1)
-        s = memory.poses[:, -1:].expand(-1, count, -1)
-        goal = self.goal[:, None].expand(problems, count, -1, -1)
-        actions = memory.poses.new_zeros(problems, count, 0, 7)
+        context = max(memory.latents.shape[1], getattr(self.model, "context", 1))
+        many = _repeated(memory, count)
+        goal = self.goal.expand(len(many.latents), -1, -1)
+        aside, until, switched = self._moods(problems, count, generator, like=memory.poses)
+        taken: list[Tensor] = []
         for step in range(horizon):
-            action = self.policy.act(z, goal, s)
-            if count > 1:
-                noise = torch.randn(action[:, 1:, :3].shape, generator=generator) * self.noise_m
-                action[:, 1:, :3] += noise.to(action)
-            action[..., 6] = action[..., 6].round()
-            actions = torch.cat([actions, action[:, :, None]], 2)
+            pose = many.poses[:, -1]
+            action = self.policy.act(many.latents[:, -1], goal, pose)
+            on_the_way = step < until  # [problems * count]
+            action[:, :3] += torch.where(on_the_way[:, None], aside, 0.0)
+            closing = action[:, CLOSEDNESS].round()
+            action[:, CLOSEDNESS] = torch.where(on_the_way & switched, 1.0 - closing, closing)
+            taken.append(action)
             if step + 1 < horizon:
-                imagined = self.model.imagine(memory, actions)
-                z, s = imagined.latents[:, :, -1], imagined.poses[:, :, -1]
-        return actions
+                many = _advanced(many, action, self.model, context)
+        return torch.stack(taken, 1).unflatten(0, (problems, count))
+
+    def _moods(
+        self, problems: int, count: int, generator: torch.Generator, *, like: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Per proposal: where it is taken [., 3], for how many steps [.], whether the gripper is switched [.]."""
+        shape = (problems, count)
+        aside = self.aside_m * torch.randn(*shape, 3, generator=generator)
+        until = torch.randint(1, self.aside_steps + 1, shape, generator=generator)
+        switched = torch.rand(shape, generator=generator) < self.switched
+        until[:, 0] = 0  # the first is the policy itself
+        return tuple(x.flatten(0, 1).to(like.device) for x in (aside.to(like), until, switched))  # type: ignore[return-value]
+
+
+def _repeated(memory: Memory, count: int) -> Memory:
+    return Memory(
+        latents=memory.latents.repeat_interleave(count, 0),
+        poses=memory.poses.repeat_interleave(count, 0),
+        actions=memory.actions.repeat_interleave(count, 0),
+    )
+
+
+def _advanced(memory: Memory, told: Tensor, model: Imagines, context: int) -> Memory:
+    """The memory [B] one imagined step later, of at most `context` frames; told [B, 7] carries the closedness."""
+    imagined = model.imagine(memory, told[:, None, None])
+    done = told.clone()
+    done[:, CLOSEDNESS] -= memory.poses[:, -1, CLOSEDNESS]
+    return Memory(
+        latents=torch.cat([memory.latents, imagined.latents[:, 0]], 1)[:, -context:],
+        poses=torch.cat([memory.poses, imagined.poses[:, 0]], 1)[:, -context:],
+        actions=torch.cat([memory.actions, done[:, None]], 1)[:, -(context - 1) :]
+        if context > 1
+        else memory.actions,
+    )
 
 
 class Actor:

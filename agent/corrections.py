@@ -18,6 +18,7 @@ from data.types import Observation
 from envs.expert import Waypoint, grasp, lift, place, reach
 from envs.keyboard import Finished
 from envs.tasks import OBJECT, Judge, TaskGoal, begin, make_goal
+from planners.seeded import Seeded
 
 from .build import AgentSettings, Mind, build_agent, load_mind
 from .collect import CollectSettings, Recording, Tally, write_episode
@@ -169,9 +170,11 @@ class _Taped:
 
 
 def _settings(driven: DrivenConfig) -> AgentSettings:
-    return AgentSettings(
+    """Mode 1 alone looks one step ahead: nobody reads its plans here."""
+    settings = AgentSettings(
         stop_on_surprise=False, configurator=replace(ConfiguratorSettings(), mode=driven.mode)
     )
+    return replace(settings, planner=Seeded(horizon=1)) if driven.mode == "policy" else settings
 
 
 def _mind(model: str) -> Mind:
