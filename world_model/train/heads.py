@@ -44,7 +44,7 @@ DEFAULTS = {
     "policy": HeadSettings(steps=6000),
     "critic": HeadSettings(steps=2500),
     "ensemble": HeadSettings(steps=3000, near_share=0.0),
-    "decoder": HeadSettings(steps=2000, batch=32, learning_rate=2e-3, near_share=0.0),
+    "decoder": HeadSettings(steps=1500, batch=32, learning_rate=2e-3, near_share=0.0),
 }
 LATENT_NOISE = 0.1  # an imagined latent is never quite one that was seen
 
