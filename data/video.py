@@ -12,7 +12,7 @@ import threading
 import uuid
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -82,13 +82,16 @@ class _Decoder:
         self.pts = sorted(set(shown))
         self.keys = sorted(keys)
         self.number = {time: i for i, time in enumerate(self.pts)}
+        self.near = 1 if self.stream.codec_context.thread_count == 1 else NEAR
         self.frames: Any = None  # the running decode generator, after a seek
         self.position = -1  # number of the last frame that the generator gave
+        self.wanted: set[int] = set()  # times of the frames that the present read asks for
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         frames = np.empty((len(numbers), self.stream.height, self.stream.width, 3), np.uint8)
         places = sorted(range(len(numbers)), key=lambda i: numbers[i])
         with self.lock:
+            self.wanted = {self.pts[number] for number in numbers}
             before = -1
             for place in places:
                 if before >= 0 and numbers[place] == numbers[before]:
@@ -102,32 +105,37 @@ class _Decoder:
         """Decode one frame into `out`."""
         key = bisect_right(self.keys, self.pts[number]) - 1
         key_number = self.number.get(self.keys[key], 0) if key >= 0 else 0
-        # Decoding a few frames more costs less than a seek.
-        if self.frames is None or not self.position < number or key_number > self.position + NEAR:
+        fresh = self.frames is None or not self.position < number or key_number > self.position + self.near
+        if fresh:
             self._seek(key)
         while True:
             for frame in self._forward():
                 here = self.number.get(frame.pts, -1)
                 self.position = max(self.position, here)
                 if here == number:
-                    plane = self.reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-                    if (frame.height, frame.width) != out.shape[:2]:
-                        raise VideoError(
-                            f"{self.path}: frame {number} is {frame.height}x{frame.width}, "
-                            f"the file says {out.shape[0]}x{out.shape[1]}"
-                        )
-                    lines = np.asarray(memoryview(plane)).reshape(-1, plane.line_size)  # type: ignore[arg-type]
-                    out[:] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
+                    self._convert(frame, number, out)
                     return
                 if here > number:
                     break
-            # A container may seek past the frame (open groups, shifted decode times): start a keyframe earlier.
-            key -= 1
+            # An earlier read had no use for it and left it out.  Or the container seeks past it (open groups, shifted
+            # decode times): start a keyframe earlier.
+            key -= fresh
+            fresh = True
             if key < -1:
                 raise VideoError(
                     f"{self.path}: frame {number} of {len(self.pts)} cannot be decoded; the file is damaged"
                 )
             self._seek(key)
+
+    def _convert(self, frame: Any, number: int, out: np.ndarray) -> None:
+        plane = self.reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+        if (frame.height, frame.width) != out.shape[:2]:
+            raise VideoError(
+                f"{self.path}: frame {number} is {frame.height}x{frame.width}, "
+                f"the file says {out.shape[0]}x{out.shape[1]}"
+            )
+        lines = np.asarray(memoryview(plane)).reshape(-1, plane.line_size)  # type: ignore[arg-type]
+        out[:] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
 
     def _seek(self, key: int) -> None:
         start = self.keys[key] if key >= 0 else (self.pts[0] if self.pts else 0)
@@ -136,16 +144,21 @@ class _Decoder:
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path}: cannot seek ({error}); the file is damaged") from error
         self.position = -1
-        self.frames = self.container.decode(self.stream)
+        self.frames = self._decoded()
 
-    def _forward(self) -> Iterable[Any]:
+    def _decoded(self) -> Iterator[Any]:
+        """Frames from where the container stands; those that nobody asked for nor needs are not decoded."""
+        context = self.stream.codec_context
+        for packet in self.container.demux(self.stream):
+            needed = packet.pts is None or packet.pts in self.wanted
+            context.skip_frame = "DEFAULT" if needed else "NONREF"
+            yield from packet.decode()
+
+    def _forward(self) -> Iterator[Any]:
         while True:
             try:
                 yield next(self.frames)
-            except StopIteration:
-                self.frames = None
-                return
-            except av.error.EOFError:
+            except (StopIteration, av.error.EOFError):
                 self.frames = None
                 return
             except (av.error.FFmpegError, OSError) as error:
