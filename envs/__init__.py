@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .guarded import GuardedArm
 
 ENGINES = ("mujoco", "pybullet")
+SETTINGS = ("scene", "split", "cameras", "width", "height", "period_s")
 
 
 def make_arm(engine: str = "mujoco", **settings: Any) -> tuple[GuardedArm, Any]:
@@ -15,6 +16,9 @@ def make_arm(engine: str = "mujoco", **settings: Any) -> tuple[GuardedArm, Any]:
     from .arm import ArmError
     from .guarded import GuardedArm
 
+    wrong = sorted(set(settings) - set(SETTINGS))
+    if wrong:
+        raise ArmError(f"an arm has no {', '.join(wrong)}; there are {', '.join(SETTINGS)}")
     if engine == "mujoco":
         from .mujoco_arm import MujocoDriver
 

@@ -23,7 +23,7 @@ from gymnasium import spaces
 from data.types import Observation
 
 from . import make_arm
-from .arm import Limits
+from .arm import ArmError, Limits
 from .scenes import SceneConfig
 from .tasks import Judge, TaskGoal, begin, check_task, make_goal
 
@@ -38,7 +38,10 @@ _FAR = 10.0  # bound of poses: metres and radians
 
 
 class ArmEnv(gymnasium.Env):
-    """One task, one arm, one scene after another.  `reset(seed=n)` gives the scene of seed n."""
+    """One task, one arm, one scene after another.
+
+    `reset(seed=n)` gives the scene of seed n, `reset(options={"scene": scene})` one of your own.
+    """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (Gymnasium's own declaration)
 
@@ -83,7 +86,12 @@ class ArmEnv(gymnasium.Env):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(_FREE_SEEDS, 2**31)) if seed is None else seed
-        begin(self.task, self.arm, self._driver, seed=drawn)
+        scene = (options or {}).get("scene")
+        if set(options or {}) - {"scene"}:
+            raise ArmError(
+                f"no options {sorted(set(options or {}) - {'scene'})}; there is scene (envs.scenes.Scene)"
+            )
+        begin(self.task, self.arm, self._driver, seed=drawn, scene=scene)
         self._goal = make_goal(self.task, self.arm, self._driver, seed=drawn)
         self._judge = Judge(self._goal, self._driver)
         observation = self.arm.observe()

@@ -54,11 +54,14 @@ class MujocoDriver(SimulatedDriver):
 
     def move_object(self, name: str, offset: np.ndarray) -> None:
         """Push an object by `offset` [2] metres on the table, as a passer-by would."""
+        self.scene.object(name)  # names the others when there is none
         start = int(self.model.joint(name).qposadr[0])
         self.data.qpos[start : start + 2] += offset
         mujoco.mj_forward(self.model, self.data)
 
     def portrait(self, width: int = 640, height: int = 480, camera: str | None = None) -> np.ndarray:
+        if camera is not None:
+            self.scene.camera(camera)  # names the others when there is none
         if self._portrait is None:
             self._portrait = Portrait(self.scene)
         return self._portrait.render(self.data.qpos, width, height, camera)

@@ -93,6 +93,10 @@ def primitives_of(item: ObjectSpec) -> list[Primitive]:
 
 
 def check_object(item: ObjectSpec) -> None:
+    if not item.name or item.name.startswith("panda_") or item.name in ("world", "table", "tool", "grip"):
+        raise SceneError(
+            f"an object cannot be called {item.name!r}: that is a part of the robot or its table"
+        )
     if item.shape not in SHAPES:
         raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
     numbers = (

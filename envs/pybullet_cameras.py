@@ -70,7 +70,7 @@ def look(bullet: Any, world: World, scene: Scene, camera: str | None, width: int
     if camera is None:
         lens, fovy = camera_pose(_PORTRAIT), _PORTRAIT.fovy_deg
     else:
-        spec = next(c for c in scene.cameras if c.name == camera)
+        spec = scene.camera(camera)
         lens, fovy = _placed(bullet, world, spec), spec.fovy_deg
     return _picture(bullet, scene, lens, fovy, _sky(lens, fovy, width, height), shadow=True)
 

@@ -28,8 +28,10 @@ def load_scene(path: Path) -> Scene:
 
 def scene_from(told: dict[str, Any]) -> Scene:
     """The scene of a mapping, checked."""
-    split, seed = told.get("split", "train"), int(told.get("seed", 0))
-    base = asdict(draw_scene(SceneConfig(), seed, split))
+    for name, kind in (("seed", "int"), ("objects", "list"), ("cameras", "list")):
+        if name in told:
+            _check_type(told[name], kind, f"a scene's {name}")
+    base = asdict(draw_scene(SceneConfig(), told.get("seed", 0), told.get("split", "train")))
     told = base | told
     told["objects"] = [_build(ObjectSpec, item, "object") for item in told["objects"]]
     told["cameras"] = [_build(CameraSpec, item, "camera") for item in told["cameras"]]
@@ -56,7 +58,28 @@ def _build(kind: type, told: Any, what: str) -> Any:
         raise SceneError(
             f"a {what} needs {', '.join(missing)}; {told.get('name', 'this one')!r} has no such entry"
         )
+    for name, value in told.items():
+        _check_type(value, str(known[name].type), f"{name} of the {what} {told.get('name', '')!r}")
     return kind(**{name: tuple(value) if _is_numbers(value) else value for name, value in told.items()})
+
+
+def _check_type(value: Any, kind: str, what: str) -> None:
+    """`kind` is the type as the dataclass tells it: float, str, tuple[float, float, float], ..."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind.startswith("tuple"):
+        wanted = f"{kind.count('float')} numbers"
+        good = _is_numbers(value) and len(value) == kind.count("float")
+    elif kind.startswith("list"):
+        wanted, good = "a list", isinstance(value, list)
+    else:
+        wanted, good = {
+            "float": ("a number", number),
+            "int": ("a whole number", number and int(value) == value),
+            "bool": ("true or false", isinstance(value, bool)),
+            "str": ("a word", isinstance(value, str)),
+        }[kind]
+    if not good:
+        raise SceneError(f"{what} must be {wanted}, got {value!r}")
 
 
 def _is_numbers(value: Any) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .arm import Limits
 from .looks import GRIPPERS
 from .objects import (
     COLOURS,
@@ -83,6 +84,12 @@ class Scene:
                 return item
         raise SceneError(f"no object {name!r} in the scene; it has {[o.name for o in self.objects]}")
 
+    def camera(self, name: str) -> CameraSpec:
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise SceneError(f"no camera {name!r} in the scene; it has {[c.name for c in self.cameras]}")
+
 
 CAMERAS: dict[str, CameraSpec] = {
     "exterior_left": CameraSpec(
@@ -143,6 +150,8 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
     """The scene of a seed: the same on every machine."""
     if split not in ("train", "held_out"):
         raise SceneError(f"no split {split!r}; there are 'train' and 'held_out'")
+    if seed < 0:
+        raise SceneError(f"no scene of seed {seed}; seeds are 0 or more")
     rng = np.random.default_rng([seed, 0 if split == "train" else 1])
     shapes = _allowed("shape", config.shapes, SHAPES, HELD_OUT_SHAPES, split)
     colours = _allowed("colour", config.colours, COLOURS, HELD_OUT_COLOURS, split)
@@ -185,6 +194,10 @@ def check_scene(scene: Scene) -> None:
     """Refuse what cannot be: names the object and the reason."""
     if not scene.objects:
         raise SceneError("a scene needs at least one object; the first one is what tasks are about")
+    if not (
+        np.less_equal(Limits().low, scene.start_position) & np.less_equal(scene.start_position, Limits().high)
+    ).all():
+        raise SceneError(f"the arm would start at {scene.start_position}, out of its workspace: {within()}")
     if scene.table not in TABLES:
         raise SceneError(f"no table {scene.table!r}; there are {', '.join(TABLES)}")
     if scene.gripper not in GRIPPERS:

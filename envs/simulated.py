@@ -45,6 +45,10 @@ class SimulatedDriver(ABC):
         height: int = 128,
         period_s: float = 0.2,
     ) -> None:
+        if not (width >= 1 and height >= 1 and period_s > 0):
+            raise ArmError(
+                f"pictures of {width} x {height} px, a model step of {period_s} s: all must be above zero"
+            )
         self.period_s = period_s
         self.joint_low, self.joint_high = JOINT_LOW, JOINT_HIGH
         self.scene_config = scene or SceneConfig()

@@ -15,6 +15,7 @@ from data.types import Observation
 from .arm import Arm, ArmError, Simulated
 from .expert import LIFT_M, ScriptedHand, Waypoint, grasp, lift, place, reach
 from .mujoco_arm import MujocoDriver
+from .scenes import Scene
 
 TASKS = ("reach", "grasp", "reach_with_object", "pick_place")
 OBJECT = "object"
@@ -54,10 +55,10 @@ def check_task(task: str) -> str:
     return task
 
 
-def begin(task: str, arm: Arm, driver: Simulated, *, seed: int) -> Observation:
-    """Lay out the scene of `seed` and bring the arm to where the task starts."""
+def begin(task: str, arm: Arm, driver: Simulated, *, seed: int, scene: Scene | None = None) -> Observation:
+    """Lay out the scene of `seed`, or the one given, and bring the arm to where the task starts."""
     check_task(task)
-    observation = arm.reset(seed=seed)
+    observation = arm.reset(seed=seed, options={} if scene is None else {"scene": scene})
     if task == "grasp":  # from up to 15 cm away
         rng = np.random.default_rng([seed, 77])
         direction = rng.normal(size=3)

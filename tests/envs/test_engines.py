@@ -217,6 +217,14 @@ def test_unknown_names_list_what_exists(engine):
         make_arm(engine, cameras=("ceiling",))
     with pytest.raises(ArmError, match=r"no split 'test'.*train.*held_out"):
         make_arm(engine, split="test")
+    with pytest.raises(ArmError, match=r"an arm has no camera; there are scene, split, cameras, width"):
+        make_arm(engine, camera="wrist")
+    with pytest.raises(ArmError, match=r"pictures of 0 x 128 px"):
+        make_arm(engine, width=0)
+    _, driver = make_arm(engine, cameras=())
+    with pytest.raises(ArmError, match=r"no camera 'ceiling'.*exterior_left"):
+        driver.portrait(camera="ceiling")
+    driver.close()
 
 
 def test_portraits_show_the_scene(engine):

@@ -15,6 +15,7 @@ from envs import ENGINES
 from envs.arm import ArmError
 from envs.expert import ScriptedHand
 from envs.gym import ENVIRONMENTS
+from envs.scenes import SceneConfig, draw_scene
 from envs.tasks import script
 
 SMALL = {"width": 32, "height": 32, "cameras": ("exterior_left",)}
@@ -100,6 +101,19 @@ def test_seeds_give_scenes_and_their_absence_draws_new_ones():
     np.testing.assert_array_equal(one["frames"]["exterior_left"], three["frames"]["exterior_left"])
     assert not np.array_equal(one["pose"], two["pose"])
     assert info["seed"] == 5
+    env.close()
+
+
+def test_a_scene_of_ones_own_is_laid_out_and_other_options_are_refused():
+    env = gymnasium.make("forearm/PickPlace-v0", **SMALL)
+    scene = draw_scene(SceneConfig(shapes=["bowl"]), 3, "held_out")
+    _, info = env.reset(seed=1, options={"scene": scene})
+    assert env.unwrapped._driver.scene is scene
+    assert info["distance_m"] == pytest.approx(
+        np.hypot(*np.subtract(scene.target_xy, scene.objects[0].position[:2])), abs=2e-3
+    )
+    with pytest.raises(ArmError, match=r"no options \['scen'\]; there is scene"):
+        env.reset(options={"scen": scene})
     env.close()
 
 

@@ -111,6 +111,7 @@ def _with_object(**changes):
         ({"mass_kg": 0.0}, "sizes and mass must be above zero"),
         ({"position": (0.5, float("nan"), 0.02)}, "all numbers finite"),
         ({"colour": (255.0, 0.0, 0.0)}, "colours go from 0 to 1"),
+        ({"name": "panda_hand"}, "cannot be called 'panda_hand'"),
     ],
 )
 def test_an_object_that_cannot_be_is_named_with_the_reason(changes, words):
@@ -158,6 +159,27 @@ def test_a_short_file_is_enough_and_mistakes_in_it_are_named(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("objects: [")
     with pytest.raises(SceneError, match=r"cannot read the scene .*bad.yaml"):
         load_scene(tmp_path / "bad.yaml")
+
+
+CUBE = {"name": "object", "shape": "cube", "half_width_m": 0.02, "half_height_m": 0.02, "mass_kg": 0.1}
+CUBE |= {"colour": [1, 0, 0], "position": [0.5, 0, 0.02]}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"objects": 3}, "a scene's objects must be a list, got 3"),
+        ({"seed": "x"}, "a scene's seed must be a whole number, got 'x'"),
+        ({"seed": -1}, "no scene of seed -1"),
+        ({"objects": [CUBE | {"position": [0.5, 0]}]}, r"position of the object 'object' must be 3 numbers"),
+        ({"objects": [CUBE | {"mass_kg": "heavy"}]}, "mass_kg of the object 'object' must be a number"),
+        ({"start_position": [2, 0, 0.2]}, "would start at .*2.* out of its workspace"),
+        ({"light_diffuse": None}, "light_diffuse of the scene '' must be a number, got None"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_what_it_must_be(told, words):
+    with pytest.raises(SceneError, match=words):
+        scene_from(told)
 
 
 @pytest.mark.parametrize("table", ["checker", "speckle"])
