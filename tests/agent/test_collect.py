@@ -91,9 +91,9 @@ def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     out = tmp_path / "log"
     process = multiprocessing.get_context("spawn").Process(target=_collect_for_ever, args=(out,))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(out.rglob(".unfinished-*/*")) or not recorded(out):
-        assert time.monotonic() < deadline, "nothing was recorded in a minute"
+        assert time.monotonic() < deadline, "nothing was recorded in five minutes"
         time.sleep(0.002)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
