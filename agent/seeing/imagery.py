@@ -101,22 +101,19 @@ class Imagery:
             self._at(moment)
             for name, latent in (("imagined", moment.expected), ("ahead", moment.end)):
                 if latent is not None and decoded:
-                    self._show(name, decoded.pop(0), framed_with=DREAM)
+                    self._show(name, [framed(p, DREAM) for p in decoded.pop(0)])
             if moment.near is not None:
                 text = f"{moment.near.where}, distance {moment.near.distance:.2f}"
                 shown = [captioned(framed(grown(f), REAL), text) for f in moment.near.frames]
-                self._show("nearest", np.stack(shown))
+                self._show("nearest", shown)
         self._draw_maps(waiting)
         self._draw_space(waiting)
 
-    def _show(
-        self, entity: str, pictures: np.ndarray, framed_with: tuple[int, int, int] | None = None
-    ) -> None:
-        for name, picture in zip(self._cameras, pictures, strict=True):
-            where = f"{entity}/{name}"
-            if where not in self._streams:
-                self._streams[where] = VideoStream(self._recording, where)
-            self._streams[where].show(framed(picture, framed_with) if framed_with else picture)
+    def _show(self, entity: str, pictures: Sequence[np.ndarray]) -> None:
+        """All cameras' pictures in one stream, below each other: half the work of two."""
+        if entity not in self._streams:
+            self._streams[entity] = VideoStream(self._recording, entity)
+        self._streams[entity].show(np.concatenate(pictures, 0))
 
     @torch.no_grad()
     def _decode(self, latents: list[Tensor]) -> list[np.ndarray]:
@@ -164,8 +161,7 @@ class Imagery:
                         )
                     most = self._heat.setdefault(number, max(float(h.max()) for h in heat))
                     seen = [grown(f) for f in moment.frames.numpy()]
-                    hot = [maps.heated(f, h, most) for f, h in zip(seen, heat, strict=True)]
-                    self._show("differs", np.stack(hot))
+                    self._show("differs", [maps.heated(f, h, most) for f, h in zip(seen, heat, strict=True)])
 
     def _show_features(
         self, kind: str, features: Sequence[Tensor], first: Sequence[Tensor], tokens: bool

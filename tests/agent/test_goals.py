@@ -167,6 +167,8 @@ def test_it_is_said_beforehand_whether_surprise_would_stop_the_agent(
     tiny_model, frames, point_arm, limit, stops
 ):
     mind = load_mind(tiny_model)
+    for weights in mind.model.predictor.parameters():  # an untrained one foresees that nothing changes
+        weights.data += 0.1
     mind.normalisation["surprise"] = {"latent": limit, "position_m": 1e3, "strong": 3.0, "mild": 1.0}
     now = point_arm.observe()
     now.frames = frames
