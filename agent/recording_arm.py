@@ -37,6 +37,7 @@ class RecordingArm:
             tool=tool,
         )
         self._seen: Observation | None = None
+        self._last_s = -np.inf
 
     def __len__(self) -> int:
         return len(self._writer)
@@ -56,8 +57,10 @@ class RecordingArm:
         return outcome
 
     def keep(self, observation: Observation, commanded: np.ndarray) -> None:
-        """One row: also for hands that move the arm without telling it."""
-        self._writer.add(observation, commanded)
+        """One row: also for hands that move the arm without telling it.  What was seen already is no new row."""
+        if observation.time_s > self._last_s:
+            self._writer.add(observation, commanded)
+            self._last_s = observation.time_s
         self._seen = None
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
@@ -76,7 +79,7 @@ class RecordingArm:
             self._writer.abort()
             return None
         if self._seen is not None:  # where the last step led
-            self._writer.add(self._seen, self._seen.commanded)
+            self.keep(self._seen, self._seen.commanded)
         return self._writer.finish(success=success, extra_meta=about)
 
     def abandon(self) -> None:

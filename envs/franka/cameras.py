@@ -70,13 +70,13 @@ class WatchedCamera:
         """The newest good frame and its time, no older than `max_age_s`; CameraFault otherwise."""
         with self._changed:
             if self._newest is None and not self._fault:
-                self._changed.wait(_START_S)
+                self._changed.wait(max(_START_S, max_age_s))
             fault, newest = self._fault, self._newest
         name = self.info.name
         if fault:
             raise CameraFault(f"camera {name!r}: {fault}. The arm holds; mend the camera and go on")
         if newest is None:
-            raise CameraFault(f"camera {name!r} gave no frame within {_START_S:.0f} s. The arm holds")
+            raise CameraFault(f"camera {name!r} gave no frame within {max(_START_S, max_age_s):.0f} s. The arm holds")
         age = time.monotonic() - newest[1]
         if age > max_age_s:
             self._count("late")

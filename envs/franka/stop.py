@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -10,10 +11,29 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from ..arm import Refused, Stopped
 
 _LOOK_S = 0.02
+
+
+class _Terminal:
+    """Keys come as they are pressed, without Enter, until `restore` or the end of the process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        import termios
+        import tty
+
+        self._termios, self._channel = termios, stream.fileno()
+        self._before = termios.tcgetattr(self._channel)
+        tty.setcbreak(self._channel)
+        atexit.register(self.restore)
+
+    def restore(self) -> None:
+        atexit.unregister(self.restore)
+        with contextlib.suppress(self._termios.error, OSError):  # a terminal that is gone needs nothing
+            self._termios.tcsetattr(self._channel, self._termios.TCSADRAIN, self._before)
 
 
 class OperatorStop:
@@ -33,6 +53,7 @@ class OperatorStop:
         self._calls: list[Callable[[], None]] = []
         self._open = True
         self._before = {s: signal.signal(s, self._signalled) for s in signals}
+        self._terminal = _Terminal(self._stream) if self._stream is not None else None
         if file is not None or self._stream is not None:
             threading.Thread(target=self._look, daemon=True).start()
 
@@ -74,6 +95,8 @@ class OperatorStop:
 
     def close(self) -> None:
         self._open = False
+        if self._terminal is not None:
+            self._terminal.restore()
         for number, handler in self._before.items():
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(number, handler)

