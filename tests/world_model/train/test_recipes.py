@@ -14,6 +14,7 @@ SEEN = Conventions(cameras=("exterior_left",), image_size=32)
 COMPACT = Sizes(
     kind="compact", config={"dim": 16, "channels": (8, 16), "view_width": 32, "width": 32, "depth": 1, "dropout": 0.0}
 )  # fmt: skip
+MLP = {"heads": 0, "hidden": 64, "steer": 16}
 
 
 def dense_sizes() -> Sizes:
@@ -74,6 +75,8 @@ CASES = {
     "vjepa": lambda: make_recipe("vjepa", model=dense_sizes(), predictor_dim=48, predictor_depth=1, predictor_heads=2),
     "ijepa": lambda: make_recipe("ijepa", model=dense_sizes(), predictor_dim=48, predictor_depth=1, predictor_heads=2),
     "panda": lambda: make_recipe("panda", model=COMPACT.config, directions=32),
+    "panda without attention": lambda: make_recipe("panda", model={**COMPACT.config, **MLP}, directions=32),
+    "lewm without attention": lambda: make_recipe("lewm", model=Sizes(config={**COMPACT.config, **MLP}), directions=32),
 }  # fmt: skip
 
 
