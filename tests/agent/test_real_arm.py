@@ -127,6 +127,7 @@ def test_a_person_guides_the_arm_and_it_is_logged(robot, words, tmp_path):
     assert robot.state()["asked"] == 0, "guiding sends nothing"
     log = open_log(tmp_path / "log")
     episode = log.open(log.keys[0])
+    assert episode.commanded is not None
     moved = episode.ee_position[-1] - episode.ee_position[0]
     np.testing.assert_allclose(moved, [0.02, -0.05, 0.06], atol=0.006)
     assert episode.closedness[0] < 0.1
@@ -159,6 +160,7 @@ def test_the_keyboard_drives_and_the_drive_is_logged(robot, words, tmp_path):
     log = open_log(tmp_path / "log")
     episode = log.open(log.keys[0])
     assert len(episode) == 4
+    assert episode.commanded is not None
     np.testing.assert_allclose(episode.ee_position[2] - episode.ee_position[0], [0, 0, 0.02], atol=0.005)
     np.testing.assert_allclose(episode.commanded[:3, 6], [0, 0, 1], atol=0.05)
     assert robot.state()["asked"] > 0
