@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_GAP_ROWS = 3.0  # a pause longer than this many usual steps is told
 MAX_SHORT_FRAMES = 2  # a video may lack this many frames at its end (a recorder stops its camera first)
 MOVES_M = 0.02  # an arm that moves so far must change the picture
 CODEC_NOISE = 8  # grey levels by which a codec changes a picture that stands still
+GRIPPER_MOVES = 0.2  # closedness: a gripper that changes by less stands still
+GRIPPER_LAG_S = 0.6  # by then fingers follow their command
 GRIPPER_SLACK = 0.02  # sensors overshoot their ends a little; values are clipped to 0..1
 
 
@@ -87,177 +89,169 @@ def first_row(bad: np.ndarray) -> int | None:
 
 def check_numbers(episode: Episode, *, file: Path | str, min_rows: int = 2) -> Iterator[Finding]:
     """Yield what is wrong with the numbers of an episode, the worst first (those that skip it)."""
-    name = str(file)
-    rows = len(episode)
-    if rows < min_rows:
-        yield Finding(
-            reason="short", file=name, value=f"{rows} rows", remedy=f"At least {min_rows} rows are needed."
+    if len(episode) < min_rows:
+        checks = [_found("short", f"At least {min_rows} rows are needed.", value=f"{len(episode)} rows")]
+    else:
+        checks = chain.from_iterable(
+            check(episode) for check in (_not_finite, _time, _lengths, _angles, _gripper, _motion)
         )
-        return
-    yield from _not_finite(episode, name)
-    yield from _time(episode, name)
-    yield from _units(episode, name)
-    yield from _gripper(episode, name)
-    yield from _motion(episode, name)
+    for finding in checks:
+        finding.file = str(file)
+        yield finding
 
 
-def _not_finite(episode: Episode, file: str) -> Iterator[Finding]:
+def _found(
+    reason: str, remedy: str, *, value: str, row: int | None = None, skips: bool = True, file: str = ""
+) -> Finding:
+    return Finding(reason=reason, file=file, row=row, value=value, remedy=remedy, skips=skips)
+
+
+def _text(values: np.ndarray | float) -> str:
+    return np.array2string(np.atleast_1d(values), precision=4)
+
+
+def _whole_commands(episode: Episode) -> np.ndarray | None:
+    """Commanded poses; a log with commands for the gripper alone has none."""
+    return None if gripper_only(episode.commanded) else episode.commanded
+
+
+def _not_finite(episode: Episode) -> Iterator[Finding]:
     fields = {
         "time": episode.time_s,
         "end-effector position": episode.ee_position,
         "end-effector orientation": episode.ee_quaternion,
         "gripper": episode.closedness,
         "joints": episode.joints,
-        # A log with commands for the gripper alone has no commanded pose.
-        "commands": None if gripper_only(episode.commanded) else episode.commanded,
+        "commands": _whole_commands(episode),
     }
     for what, values in fields.items():
         if values is None:
             continue
         if len(values) != len(episode):
-            yield Finding(
-                reason="rows disagree",
-                file=file,
+            yield _found(
+                "rows disagree",
+                "Record again, or cut the file to its shortest column.",
                 value=f"{what} has {len(values)} rows, time has {len(episode)}",
-                remedy="Record again, or cut the file to its shortest column.",
             )
         row = first_row(~np.isfinite(values))
         if row is not None:
-            yield Finding(
-                reason="not a number",
-                file=file,
-                row=row,
-                value=f"{what} = {np.array2string(np.atleast_1d(values[row]), precision=4)}",
-                remedy="Cut the episode before this row, or record it again.",
-            )
+            remedy = "Cut the episode before this row, or record it again."
+            yield _found("not a number", remedy, row=row, value=f"{what} = {_text(values[row])}")
 
 
-def _time(episode: Episode, file: str) -> Iterator[Finding]:
-    steps = np.diff(episode.time_s)
+def _time(episode: Episode) -> Iterator[Finding]:
+    time, steps = episode.time_s, np.diff(episode.time_s)
     row = first_row(steps <= 0)
     if row is not None:
-        kind = "goes back" if steps[row] < 0 else "stands still"
-        yield Finding(
-            reason=f"time {kind}",
-            file=file,
+        yield _found(
+            "time goes back" if steps[row] < 0 else "time stands still",
+            "The clock was set, or rows were shuffled; cut the episode at this row.",
             row=row + 1,
-            value=f"{episode.time_s[row]:.4f} s then {episode.time_s[row + 1]:.4f} s",
-            remedy="The clock was set, or rows were shuffled; cut the episode at this row.",
+            value=f"{time[row]:.4f} s then {time[row + 1]:.4f} s",
         )
         return
     usual = float(np.median(steps)) if len(steps) else 0.0
     row = first_row(steps > MAX_GAP_ROWS * usual + 1e-9)
     if row is not None:
-        yield Finding(
-            reason="time gap",
-            file=file,
+        yield _found(
+            "time gap",
+            "Windows across the gap are left out when sampling in time.",
             row=row + 1,
             value=f"{steps[row]:.3f} s where a step takes {usual:.3f} s",
-            remedy="Windows across the gap are left out when sampling in time.",
             skips=False,
         )
 
 
-def _units(episode: Episode, file: str) -> Iterator[Finding]:
+def _lengths(episode: Episode) -> Iterator[Finding]:
     reach = MAX_REACH_WORLD_M if episode.meta.get("frame") == "world" else MAX_REACH_M
-    positions = {"end-effector position": episode.ee_position}
-    whole = None if gripper_only(episode.commanded) else episode.commanded
-    if whole is not None:
-        positions["commanded position"] = whole[:, :3]
+    commanded = _whole_commands(episode)
+    positions = {
+        "end-effector position": episode.ee_position,
+        "commanded position": None if commanded is None else commanded[:, :3],
+    }
     for what, xyz in positions.items():
-        distance = np.linalg.norm(xyz, axis=1)
+        distance = np.zeros(0) if xyz is None else np.linalg.norm(xyz, axis=1)
         row = first_row(distance > reach)
-        if row is not None:
-            millimetres = bool(np.median(distance) > 10 * reach)
-            yield Finding(
-                reason="millimetres" if millimetres else "out of reach",
-                file=file,
-                row=row,
-                value=f"{what} = {np.array2string(xyz[row], precision=4)}",
-                remedy="Positions are metres: set position_scale=0.001."
-                if millimetres
-                else f"An arm reaches {reach} m: cut the episode at this row, or set frame=world.",
-            )
-            break
-    commanded = None if whole is None else whole[:, 3:6]
+        if xyz is None or row is None:
+            continue
+        if np.median(distance) > 10 * reach:
+            reason, remedy = "millimetres", "Positions are metres: set position_scale=0.001."
+        else:
+            reason = "out of reach"
+            remedy = f"An arm reaches {reach} m: cut the episode at this row, or set frame=world."
+        yield _found(reason, remedy, row=row, value=f"{what} = {_text(xyz[row])}")
+        return
+
+
+def _angles(episode: Episode) -> Iterator[Finding]:
+    commanded = _whole_commands(episode)
     angles = {
         "orientation": (episode.meta.get("euler"), MAX_EULER_RAD),  # as logged, before it became a quaternion
-        "commanded orientation": (commanded, MAX_EULER_RAD),
+        "commanded orientation": (None if commanded is None else commanded[:, 3:6], MAX_EULER_RAD),
         "joints": (episode.joints, MAX_JOINT_RAD),
     }
     for what, (values, most) in angles.items():
-        if values is None:
-            continue
-        row = first_row(np.abs(values) > most)
-        if row is not None:
-            yield Finding(
-                reason="degrees",
-                file=file,
-                row=row,
-                value=f"{what} = {np.array2string(np.atleast_1d(values[row]), precision=4)}",
-                remedy="Angles are radians: set angle_scale=0.017453292519943295.",
-            )
+        row = None if values is None else first_row(np.abs(values) > most)
+        if values is not None and row is not None:
+            remedy = "Angles are radians: set angle_scale=0.017453292519943295."
+            yield _found("degrees", remedy, row=row, value=f"{what} = {_text(values[row])}")
             break
     norm = np.linalg.norm(episode.ee_quaternion, axis=1)
     row = first_row(np.abs(norm - 1) > 1e-3)
     if row is not None:
-        yield Finding(
-            reason="no rotation",
-            file=file,
-            row=row,
-            value=f"quaternion of length {norm[row]:.4f}",
-            remedy="Name the right column in key_map.quaternion (order xyzw).",
-        )
+        remedy = "Name the right column in key_map.quaternion (order xyzw)."
+        yield _found("no rotation", remedy, row=row, value=f"quaternion of length {norm[row]:.4f}")
 
 
-def _gripper(episode: Episode, file: str) -> Iterator[Finding]:
+def _agreement(episode: Episode) -> tuple[float, float]:
+    """Least and greatest correlation of the gripper with its command, over the times by which it may lag behind."""
+    commanded, closedness = episode.commanded, episode.closedness
+    found = [0.0]
+    if commanded is not None and np.ptp(closedness) > GRIPPER_MOVES:
+        rows = min(len(commanded), len(closedness))
+        usual = float(np.median(np.diff(episode.time_s)))
+        most = GRIPPER_LAG_S / usual if usual > 0 else 0.0
+        for lag in range(min(round(min(most, rows)), rows - 3) + 1):
+            told, seen = commanded[: rows - lag, 6], closedness[lag:rows]
+            if np.ptp(told) > GRIPPER_MOVES and np.ptp(seen) > GRIPPER_MOVES:
+                found.append(float(np.corrcoef(told, seen)[0, 1]))
+    return min(found), max(found)
+
+
+def _gripper(episode: Episode) -> Iterator[Finding]:
     closedness = episode.closedness
     row = first_row((closedness < -GRIPPER_SLACK) | (closedness > 1 + GRIPPER_SLACK))
     if row is not None:
-        yield Finding(
-            reason="gripper out of range",
-            file=file,
-            row=row,
-            value=f"{closedness[row]:.4f}",
-            remedy="Closedness is 0 open to 1 closed: set gripper_open and gripper_closed to the log's values.",
-        )
+        remedy = "Closedness is 0 open to 1 closed: set gripper_open and gripper_closed to the log's values."
+        yield _found("gripper out of range", remedy, row=row, value=f"{closedness[row]:.4f}")
         return
-    moves = float(np.ptp(closedness)) > 0.2
-    if moves and episode.commanded is not None and np.ptp(episode.commanded[:, 6]) > 0.2:
-        lag = min(5, len(closedness) - 1)  # fingers follow their command a few rows later
-        together = np.corrcoef(
-            episode.commanded[: len(closedness) - lag, 6] if lag else episode.commanded[:, 6],
-            closedness[lag:],
-        )[0, 1]
-        if together < -0.5:
-            yield Finding(
-                reason="gripper polarity",
-                file=file,
-                value=f"command and measurement run against each other (correlation {together:.2f})",
-                remedy="One of them is reversed: set gripper_reverse=measured or gripper_reverse=commanded.",
-            )
-            return
-    if moves and closedness[0] > 0.5:
-        yield Finding(
-            reason="gripper may be reversed",
-            file=file,
+    least, greatest = _agreement(episode)
+    # Fingers that follow their command run with it at some lag, however short the episode; reversed ones at none.
+    if least < -0.7 and greatest <= 0:
+        yield _found(
+            "gripper polarity",
+            "One of them is reversed: set gripper_reverse=measured or gripper_reverse=commanded.",
+            value=f"command and measurement run against each other (correlation {least:.2f})",
+        )
+    elif closedness[0] > max(0.5, closedness.min() + GRIPPER_MOVES):
+        yield _found(
+            "gripper may be reversed",
+            "If the hand is open in the first picture, set gripper_reverse=both.",
             row=0,
             value=f"starts closed ({closedness[0]:.2f}) and opens later",
-            remedy="If the hand is open in the first picture, set gripper_reverse=both.",
             skips=False,
         )
 
 
-def _motion(episode: Episode, file: str) -> Iterator[Finding]:
+def _motion(episode: Episode) -> Iterator[Finding]:
     step = np.linalg.norm(np.diff(episode.ee_position, axis=0), axis=1)
     row = first_row(step > MAX_JUMP_M)
     if row is not None:
-        yield Finding(
-            reason="jump",
-            file=file,
+        yield _found(
+            "jump",
+            "Tracking was lost or rows are missing; cut the episode at this row.",
             row=row + 1,
             value=f"{step[row] * 100:.1f} cm in one row",
-            remedy="Tracking was lost or rows are missing; cut the episode at this row.",
             skips=False,
         )
 
@@ -292,20 +286,21 @@ def check_frames(
         during = episode.ee_position[rows[first] : rows[first + length - 1] + 1]
         if np.ptp(during, axis=0).max() < MOVES_M or length < 3:
             continue
+        where = str(getattr(frames, "path", file))
         if length == len(rows):
-            yield Finding(
-                reason="frozen frames",
-                file=str(getattr(frames, "path", file)),
+            yield _found(
+                "frozen frames",
+                "The camera had stalled; leave it out with cameras=[...] or record again.",
                 row=0,
                 value=f"camera {camera}: all {n} frames are the same while the arm moves",
-                remedy="The camera had stalled; leave it out with cameras=[...] or record again.",
+                file=where,
             )
         elif thorough and length > max(5, n // 4):
-            yield Finding(
-                reason="stalled camera",
-                file=str(getattr(frames, "path", file)),
+            yield _found(
+                "stalled camera",
+                "Check the camera's cable and rate; the rest of the episode is used.",
                 row=int(rows[first]),
                 value=f"camera {camera}: {length} equal frames in a row while the arm moves",
-                remedy="Check the camera's cable and rate; the rest of the episode is used.",
+                file=where,
                 skips=False,
             )

@@ -14,6 +14,7 @@ import pytest
 from data.checks import Damaged, check_numbers
 from data.source import Log, open_log
 from data.survey import examine
+from data.types import Episode
 from data.video import VideoFrames, write_video
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "droid_raw_tiny"
@@ -122,6 +123,46 @@ def test_reversed_everywhere_is_flagged(logs):
     assert report.accepted == ["a"]
     assert [f.reason for f in report.flagged] == ["gripper may be reversed"]
     assert "flagged 1 (1 gripper may be reversed)" in report.summary()
+
+
+def gripped(rng: np.random.Generator) -> tuple[Episode, Episode]:
+    """A short episode in which a gripper follows its command late and not at once, and the same measured reversed."""
+    hz = float(rng.choice([5, 10, 15, 20, 50]))
+    rows = int(rng.integers(4, 40))
+    switches = np.cumsum(0.3 + rng.exponential(1.0, 20))
+    time_s = np.arange(rows) / hz
+    told = (np.searchsorted(switches, time_s) + rng.integers(2)) % 2
+    delay_s, speed, stop = rng.uniform(0, 0.15), rng.uniform(1.2, 6), rng.uniform(0.4, 1.0)
+    seen = np.empty(rows)
+    now = float(min(told[0], stop) if rng.random() < 0.5 else rng.uniform())
+    for row in range(rows):
+        for fine in np.linspace(0, 1, 5, endpoint=False):
+            due = told[max(0, int(row + fine - delay_s * hz))]
+            now += float(np.clip(min(due, stop) - now, -0.2 * speed / hz, 0.2 * speed / hz))
+        seen[row] = now
+    made = [
+        Episode(
+            frames={}, time_s=time_s, ee_position=np.tile([0.4, 0, 0.3], (rows, 1)),
+            ee_quaternion=np.tile([1.0, 0, 0, 0], (rows, 1)), closedness=closedness,
+            commanded=np.column_stack([np.tile([0.4, 0, 0.3, 0, 0, 0], (rows, 1)), told]),
+        )
+        for closedness in (seen, 1 - seen)
+    ]  # fmt: skip
+    return made[0], made[1]
+
+
+def test_a_short_episode_is_not_called_reversed():
+    rng = np.random.default_rng(0)
+    found = [[[f.reason for f in check_numbers(e, file="x")] for e in gripped(rng)] for _ in range(300)]
+    assert not any("gripper polarity" in right for right, _ in found)
+    moving = [wrong for (right, wrong) in found if right or wrong]
+    assert sum("gripper polarity" in wrong for wrong in moving) > 0.5 * len(moving)
+
+
+def test_a_clock_that_stands_still_beside_a_moving_gripper():
+    episode, _ = gripped(np.random.default_rng(3))
+    episode.time_s[:] = 0.0
+    assert "time stands still" in [f.reason for f in check_numbers(episode, file="x")]
 
 
 def test_a_jump_is_flagged(logs):
