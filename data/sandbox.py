@@ -23,7 +23,7 @@ from typing import Any
 from data.checks import Damaged
 
 LIMIT_S = 5.0
-_START_S = 120.0  # importing takes seconds on a busy machine
+_START_S = 60.0  # of work: importing takes a few, and many more of the clock on a busy machine
 _PATIENCE = 12  # times the limit, if little of it was spent working
 _IDLE_S = 60.0  # a child that is asked nothing for so long goes away
 _MEMORY_BYTES = 16 << 30  # address space: a damaged header may ask for terabytes
@@ -72,24 +72,25 @@ class Sandbox:
             raise answer
         return answer
 
-    def _wait(self, answers: int, limit_s: float) -> None:
+    def _wait(self, answers: int, limit_s: float, starting: bool = False) -> None:
         """Until there is an answer or a death; TimeoutError after `limit_s` of work, or much longer without any.
 
         Work is counted in time of the processor: on a busy machine a sound file must not look like one that hangs.
         """
-        begun, before = time.monotonic(), self._worked_s()
+        begun, before = time.monotonic(), self._worked_s(starting)
         while not select.select([answers, self._status], [], [], limit_s / 4)[0]:
             waited = time.monotonic() - begun
-            worked = self._worked_s()
+            worked = self._worked_s(starting)
             known = before is not None and worked is not None
             if waited > _PATIENCE * limit_s or (worked - before if known else waited) >= limit_s:  # type: ignore[operator]
                 raise TimeoutError
 
-    def _worked_s(self) -> float | None:
-        """Processor time of the one that answers, where the system tells."""
+    def _worked_s(self, starting: bool = False) -> float | None:
+        """Processor time of the one that answers, or of the one that starts, where the system tells."""
         try:
             pid = self._child.pid if self._child is not None else 0
-            worker = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+            forked = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            worker = pid if starting else forked[0]
             fields = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError, ValueError):
@@ -125,7 +126,9 @@ class Sandbox:
         )
         os.close(status)
         try:
-            _receive(_descriptor(child.stdout), _START_S, stop=self._status)
+            answers = _descriptor(child.stdout)
+            self._wait(answers, _START_S, starting=True)
+            _receive(answers, _START_S, stop=self._status)
         except (TimeoutError, EOFError) as error:
             self._stop()
             raise RuntimeError(

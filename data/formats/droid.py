@@ -61,8 +61,8 @@ class DroidReader:
         return self.folders.find()
 
     def stamp(self, key: str) -> int:
-        folder = self.path / key
-        return stamp_of(folder, folder / "trajectory.h5", folder / "recordings" / "MP4")
+        folder = f"{self.path}/{key}"  # text: of 50,000 episodes, paths would take most of the time
+        return stamp_of(folder, f"{folder}/trajectory.h5", f"{folder}/recordings/MP4")
 
     def entry(self, key: str) -> Entry:
         """Rows, task and success without a picture being looked at."""
@@ -72,7 +72,7 @@ class DroidReader:
             gripper = h5.dataset(f"{STATE}/gripper_position")
             rows = 0 if gripper is None else len(gripper)
             clock = h5.dataset(f"{CLOCK}/control/step_start")
-            ends = None if clock is None or len(clock) < 2 else clock[[0, len(clock) - 1]]
+            ends = None if clock is None or len(clock) < 2 else (clock[0], clock[-1])
         task = about.get("current_task")
         return Entry(
             key=key,

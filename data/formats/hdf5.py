@@ -39,7 +39,8 @@ class Hdf5:
         self.close()
 
     def close(self) -> None:
-        self.group.file.close()
+        # Asking a file for its file opens it once more.
+        (self.group if isinstance(self.group, h5py.File) else self.group.file).close()
 
     def __contains__(self, name: str) -> bool:
         return name in self.group
