@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 
 import av
@@ -38,8 +37,6 @@ def make_encoder(height: int, width: int) -> tuple[av.VideoCodecContext, rr.Vide
     AV1, which Rerun's viewer decodes by itself (for H.264 it needs an ffmpeg); H.264 where PyAV was built without.
     """
     av1 = "libsvtav1" in av.codecs_available
-    if av1:
-        os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to the terminal by itself
     encoder = av.CodecContext.create("libsvtav1" if av1 else "libx264", "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
