@@ -111,8 +111,10 @@ def frozen(rounds: int, batch: int = 4) -> dict[str, Any]:
             for _ in range(passes):
                 h = world.encode(clip["frames"].flatten(0, 1)).unflatten(0, (batch, FRAMES))
 
-        def predict(z: Tensor, actions: Tensor, poses: Tensor, extrinsics: Tensor | None = None) -> Tensor:
-            return official.forward(z, actions, poses)
+        def predict(
+            latents: Tensor, actions: Tensor, poses: Tensor, extrinsics: Tensor | None = None
+        ) -> Tensor:
+            return official.forward(latents, actions, poses)
 
         return vjepa2_ac(predict, layer_norm(h), clip["actions"], clip["poses"])["loss"]
 
