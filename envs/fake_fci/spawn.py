@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -105,8 +106,9 @@ class FakeFranka:
 
 def free_loopback_address() -> str:
     """An address in 127.0.0.0/8 whose robot ports are free: clients cannot be told another port."""
-    for number in range(2, 250):
-        host = f"127.0.77.{number}"
+    draw = random.SystemRandom()  # others look for an address at the same moment: nobody takes the next one
+    for _ in range(100):
+        host = f"127.{draw.randrange(1, 255)}.{draw.randrange(256)}.{draw.randrange(1, 255)}"
         probes = []
         try:
             for port in (ROBOT_PORT, GRIPPER_PORT, DOOR_PORT):

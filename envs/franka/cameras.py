@@ -76,7 +76,9 @@ class WatchedCamera:
         if fault:
             raise CameraFault(f"camera {name!r}: {fault}. The arm holds; mend the camera and go on")
         if newest is None:
-            raise CameraFault(f"camera {name!r} gave no frame within {max(_START_S, max_age_s):.0f} s. The arm holds")
+            raise CameraFault(
+                f"camera {name!r} gave no frame within {max(_START_S, max_age_s):.0f} s. The arm holds"
+            )
         age = time.monotonic() - newest[1]
         if age > max_age_s:
             self._count("late")

@@ -32,9 +32,10 @@ class FrankyClient:
         self._franky: Any = franky
         self.versions = {"franky-control": version("franky-control"), "protocol": FR3_PROTOCOL}
         self._settings = settings
+        self._hand, self._hand_s = (WIDE_M, WIDE_M, False), time.monotonic()
         try:
             self._robot: Any = franky.Robot(settings.host, realtime_config=franky.RealtimeConfig.Ignore)
-            self._gripper = franky.Gripper(settings.host) if settings.gripper else None
+            self._gripper: Any = franky.Gripper(settings.host) if settings.gripper else None
             if settings.armed:
                 self._robot.set_collision_behavior(settings.max_torque_nm, settings.max_force_n)
         except Exception as error:
@@ -53,10 +54,19 @@ class FrankyClient:
             robot_s=state.time.to_sec(),
         )
         if self._gripper is not None:
-            hand = self._gripper.state
-            reading.width_m, reading.max_width_m = hand.width, hand.max_width
-            reading.is_grasped = bool(hand.is_grasped)
+            self._look_at_hand()
+            reading.width_m, reading.max_width_m, reading.is_grasped = self._hand
         return reading
+
+    def _look_at_hand(self) -> None:
+        """A state of the gripper that is lost is not missed before the patience has run out."""
+        try:
+            hand = self._gripper.state
+        except Exception as error:
+            if time.monotonic() - self._hand_s > self._settings.patience_s:
+                raise ClientError(f"no state from the gripper: {error}") from error
+            return
+        self._hand, self._hand_s = (hand.width, hand.max_width, bool(hand.is_grasped)), time.monotonic()
 
     def control(self, follow: Follow) -> None:
         settings, franky = self._settings, self._franky

@@ -198,7 +198,7 @@ class Servant:
             try:
                 reading = vars(self._client.read())
                 self._max_width_m = reading["max_width_m"]
-            except ClientError as error:
+            except Exception as error:  # client libraries raise whatever their languages have
                 reading = None
                 if not self._following:  # a motion that ends knows better why
                     self.error = self.error or str(error)

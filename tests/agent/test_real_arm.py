@@ -106,6 +106,7 @@ def env_of(words):
     return compose(command, prepare(command, words, multirun=False)).env
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_person_guides_the_arm_and_it_is_logged(robot, words, tmp_path):
     env = env_of([*words, "env.period_s=0.1"])
 
@@ -139,6 +140,7 @@ def test_a_person_guides_the_arm_and_it_is_logged(robot, words, tmp_path):
     assert log.check().accepted == 1
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_guided_episode_may_be_thrown_away(words, tmp_path):
     keys = iter("\nx")
     kept = record_guided(
@@ -149,6 +151,7 @@ def test_a_guided_episode_may_be_thrown_away(words, tmp_path):
     assert not [path for path in (tmp_path / "log").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_the_keyboard_drives_and_the_drive_is_logged(robot, words, tmp_path):
     keys = iter("1rr \n")
     real = ["env.dry_run=false", "env.confirm=true", "env.speed=1"]
@@ -166,6 +169,7 @@ def test_the_keyboard_drives_and_the_drive_is_logged(robot, words, tmp_path):
     assert robot.state()["asked"] > 0
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_the_doctor_looks_and_moves_nothing(robot, forearm):
     status, out, err = forearm("doctor")
     for what in (
@@ -220,6 +224,7 @@ def test_what_a_real_arm_cannot_do_is_said(forearm, tiny_model):
     assert main(["plan", model, "env.host=172.16.0.2"]) == 2
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_the_operator_stops_a_plan_and_what_was_done_is_kept(robot, words, monkeypatch, tiny_model):
     """A file named `stop` appears: the arm holds, the run ends and leaves its record and its episode."""
     typed(monkeypatch, "\n")
@@ -255,6 +260,7 @@ def test_the_operator_stops_a_plan_and_what_was_done_is_kept(robot, words, monke
     assert robot.state()["speed"] < 0.02
 
 
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_model_of_nan_moves_nothing(robot, words, monkeypatch, tiny_model):
     """Every weight is NaN: each action is refused, with the reason, and the arm stands where it stood."""
     typed(monkeypatch, "\n")
