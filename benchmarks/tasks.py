@@ -1,8 +1,9 @@
 """What each task gives to the scripted expert, and to a still and a random arm, on 200 seeds each.
 
 The expert must succeed on 98 % of the seeds in MuJoCo and 95 % in PyBullet, on training and on held-out objects; the
-two others on at most 2 %.  Writes benchmarks/results/tasks.json after every few seeds and goes on from there when it
-is started again; `--fresh` forgets what is there.  `--only WORD ...` takes the rows that have all the words.
+two others on at most 2 %.  Writes benchmarks/results/tasks.json when all rows are there; until then it keeps what it
+has in tasks.unfinished beside it, after every few seeds, and goes on from there when it is started again (`--fresh`
+forgets that).  `--only WORD ...` takes the rows that have all the words.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from envs.scenes import SceneConfig, draw_scene
 from envs.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "tasks.json"
+UNFINISHED = RESULTS.with_suffix(".unfinished")
 FIRST_SEED, BLOCK = 10_000, 5
 LEAST = {"mujoco": 0.98, "pybullet": 0.95}
 MOST_UNDESERVED = 0.02
@@ -75,8 +77,8 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    if RESULTS.is_file() and not options.fresh:
-        found = json.loads(RESULTS.read_text())
+    if UNFINISHED.is_file() and not options.fresh:
+        found = json.loads(UNFINISHED.read_text())
     good = True
     for row in rows():
         if not set(options.only) <= set(row):
@@ -85,12 +87,15 @@ def main() -> int:
         while cell["episodes"] < options.episodes:
             measure(row, cell, min(BLOCK, options.episodes - cell["episodes"]))
             RESULTS.parent.mkdir(exist_ok=True)
-            unfinished = RESULTS.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(found, indent=1) + "\n")
-            unfinished.replace(RESULTS)
+            draft = RESULTS.with_suffix(".draft")
+            draft.write_text(json.dumps(found, indent=1) + "\n")
+            draft.replace(UNFINISHED)
         fine, text = verdict(row, cell)
         good &= fine
         print(text, flush=True)
+    if all(found.get("/".join(row), {}).get("episodes", 0) >= options.episodes for row in rows()):
+        UNFINISHED.replace(RESULTS)
+        print(f"written: {RESULTS}")
     return 0 if good else 1
 
 

@@ -67,8 +67,9 @@ def _check_type(value: Any, kind: str, what: str) -> None:
     """`kind` is the type as the dataclass tells it: float, str, tuple[float, float, float], ..."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind.startswith("tuple"):
-        wanted = f"{kind.count('float')} numbers"
-        good = _is_numbers(value) and len(value) == kind.count("float")
+        count = kind.count("float")
+        wanted = f"{count} numbers"
+        good = isinstance(value, (list, tuple)) and len(value) == count and _is_numbers(value)
     elif kind.startswith("list"):
         wanted, good = "a list", isinstance(value, list)
     else:
