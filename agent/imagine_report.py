@@ -53,16 +53,22 @@ def report_imagination(
     """Numbers, sentences, pictures, the recording and the page."""
     mind, log = load_mind(model), open_log(data)
     context = getattr(mind.model, "context", 3)
-    accepted = log.check().accepted[:episodes]
-    found = [encode(mind.model, longest_stretch(log.open(key), mind.model.conventions)) for key in accepted]
+    checked = log.check()
+    found = [
+        encode(mind.model, longest_stretch(log.open(key), mind.model.conventions))
+        for key in checked.accepted[:episodes]
+    ]
     found = [e for e in found if len(e.stretch.frames) > context + 1]
     if not found:
-        raise ValueError(f"{data}: no usable episode is longer than {context + 1} model steps")
+        raise ValueError(
+            f"{data}: no usable episode is longer than {context + 1} model steps ({checked.summary()}); "
+            "forearm inspect names what is wrong; give more episodes="
+        )
     rolled = roll_outs(mind.model, found, horizon=horizon, context=context)
-    check = axis_check(mind.model, found, context=context)
-    misses = landscape_misses(mind.model, found, context=context)
     first = next(e for e in found if len(e.stretch.frames) >= context + horizon)
     start = _start(first, start, horizon, context)
+    check = axis_check(mind.model, found, context=context)
+    misses = landscape_misses(mind.model, found, context=context)
     true = actions_from(mind.model, first, start, 1)[0, 0, 0].numpy()
     shown = look.look_closely(
         mind, found, first, start, *imagine_from(mind.model, first, start, horizon, context=context)

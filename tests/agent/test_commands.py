@@ -83,12 +83,23 @@ def test_imagine_on_a_log(forearm, tiny_model, collected, read_page):
     found = results("here")
     assert len(found["copy_ratio"]) == len(found["position_error_m"]) == 4
     assert len(found["axis_matrix"]) == 3
-    pictures = ("horizons.png", "landscapes.png", "axes.png", "filmstrip.png")
+    pictures = ("horizons.png", "landscapes.png", "axes.png", "filmstrip.jpg", "components.png", "features.png",
+                "differences.jpg")  # fmt: skip
     for name in pictures:
         assert (Path("here") / name).stat().st_size > 5000, name
     page = read_page(Path("here/report.html"))
     assert len(page.shown) == len(pictures)
+    assert "horizon: 4" in " ".join(page.words), "no configuration"
+    assert Path("here/recording.rrd").stat().st_size > 10_000
     assert all(p.exists() for p in printed_paths(out))
+
+
+def test_imagine_in_a_simulator(forearm, tiny_model):
+    small = ("episodes=2", "seed=0", "horizon=3", "env.image_size_px=32")
+    status, out, err = forearm("imagine", f"model={tiny_model}", *small, "out=played")
+    assert status == 0, err
+    assert "playing 2 episodes in mujoco" in out
+    assert len(results("played")["nearest_real_distance"]) == 3
 
 
 @pytest.mark.parametrize(

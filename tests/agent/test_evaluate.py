@@ -154,7 +154,11 @@ def test_the_page_has_the_table_the_curves_and_the_failures(tiny_model, done, re
     read = read_page(page)
     text = " ".join(read.words)
     assert "4 trials from seed 10000" in text
-    films = sorted(p.name for p in (tmp_path / "videos").iterdir())
+    films = sorted(p.stem for p in (tmp_path / "videos").glob("*.mp4"))
+    assert films == sorted(p.stem for p in (tmp_path / "videos").glob("*.rrd")), (
+        "a film without its recording"
+    )
+    assert all(f"recording: videos/{name}.rrd" in text for name in films)
     failed = {t["failure"] for t in trials if t["failure"] and t["cell"]["method"] == "both"}
     assert len(films) == len(failed)
     shown = [tag for tag, _ in read.shown]
