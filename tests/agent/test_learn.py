@@ -91,10 +91,19 @@ def test_an_adapted_model_is_scored_before_and_after(lab):
 
 @pytest.mark.timeout(600)
 def test_a_finished_model_gets_a_head_and_keeps_the_rest(lab):
-    asked = ("from=whole/model", "only_heads=true", "heads=[decoder]", "data=logs", "head_episodes=10", "validation=0.3")
+    asked = (
+        "from=whole/model",
+        "only_heads=true",
+        "heads=[decoder]",
+        "data=logs",
+        "head_episodes=10",
+        "validation=0.3",
+    )
     forearm(lab, "train", *asked, "head_steps={decoder:6}", "out=seeing")
     for name in ("model", "policy", "critic"):
-        before, after = (load_file(lab / run / "model" / f"{name}.safetensors") for run in ("whole", "seeing"))
+        before, after = (
+            load_file(lab / run / "model" / f"{name}.safetensors") for run in ("whole", "seeing")
+        )
         assert all((before[k] == after[k]).all() for k in before), name
     decoder = load_heads(lab / "seeing" / "model", names=["decoder"])["decoder"]
     assert sum(p.numel() for p in decoder.parameters()) * 2 < 3e6, "half precision would not fit into 3 MB"
