@@ -110,7 +110,7 @@ def filmstrip(
         noted = sum(bool(row.notes) for row in rows)
         high = 1.22 * len(rows) + 0.2 * noted + (0.28 if columns else 0.05) + (0.35 if title else 0.0)
         figure = Figure(figsize=(1.5 + 1.22 * count, high))
-        figure.get_layout_engine().set(w_pad=0.04, h_pad=0.03, wspace=0.01, hspace=0.01)  # pyright: ignore[reportOptionalMemberAccess]
+        figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.03, wspace=0.01, hspace=0.01)
         panels = figure.subplots(len(rows), count, squeeze=False)
         for row, line in zip(rows, panels, strict=True):
             colour = {"real": REAL, "dream": DREAM, "near": REAL}[row.kind]
