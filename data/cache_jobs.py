@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from data.checks import Damaged, Finding
-from data.images import CROPS, fit_frames
+from data.cutting import cut, following_rows, missing_camera
+from data.images import CROPS
 from data.index import IndexedReader
-from data.sampling import Sampling, measured_poses, model_actions, next_rows, runs
+from data.sampling import Sampling, measured_poses, runs
 from data.source import open_checked
-from data.types import ACTION_SIZE, POSE_SIZE, Episode
+from data.types import ACTION_SIZE, POSE_SIZE
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,11 +45,15 @@ class CacheSettings:
             raise ValueError(
                 f"gripper_action {self.gripper_action!r} is not known; choose commanded or measured"
             )
-        Sampling(mode=self.mode, period_s=self.period_s)
+        _ = self.sampling  # which refuses what makes no sense
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CacheSettings:
         return cls(**values)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(mode=self.mode, period_s=self.period_s)
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:
@@ -84,17 +89,6 @@ def column_widths(settings: CacheSettings) -> dict[str, tuple[str, tuple[int, ..
     }
 
 
-def following_rows(episode: Episode, settings: CacheSettings) -> np.ndarray:
-    """For every row of an episode the row one model step later, -1 where there is none."""
-    claims = settings.mode == "header_fps"
-    return next_rows(
-        episode.time_s,
-        Sampling(mode=settings.mode, period_s=settings.period_s),
-        nominal_hz=episode.meta.get("nominal_hz"),
-        header_fps=getattr(episode.frames[settings.cameras[0]], "header_fps", None) if claims else None,
-    )
-
-
 def _write(file: Path, values: np.ndarray, first: int) -> None:
     """Put rows at their place; pwrite, because two processes growing one file must not share an offset."""
     data = np.ascontiguousarray(values)
@@ -115,13 +109,13 @@ def cache_episode(
     source, key, _ = job
     try:
         episode, _ = open_checked(readers[source], key)
-        missing = [c for c in settings.cameras if c not in episode.frames]
-        if missing:
+        missing = missing_camera(episode, settings.cameras)
+        if missing is not None:
             return Finding(
-                reason="no camera", file=source, episode=key, value=f"{missing[0]!r}, it has {sorted(episode.frames)}",
+                reason="no camera", file=source, episode=key, value=f"{missing!r}, it has {sorted(episode.frames)}",
                 remedy="Choose other cameras, or map their names with the key map.",
             )  # fmt: skip
-        parts = runs(following_rows(episode, settings))
+        parts = runs(following_rows(episode, settings.sampling, settings.cameras[0]))
         if not parts:
             gap = float(np.median(np.diff(episode.time_s))) if len(episode) > 1 else float("nan")
             return Finding(
@@ -132,17 +126,13 @@ def cache_episode(
         poses = measured_poses(episode)
         stretches = []
         for run, rows in enumerate(parts):
-            views = [fit_frames(episode.frames[c].read(rows.tolist()), size=settings.image_size, crop=settings.crop)
-                     for c in settings.cameras]  # fmt: skip
-            frames = np.stack(views, 1)  # [n, V, H, W, 3]
-            actions = model_actions(poses, rows, episode.commanded, gripper=settings.gripper_action)
+            steps = cut(episode, rows, settings, poses)
+            nothing = np.full((1, ACTION_SIZE), np.nan)  # follows the last row
             table = {
-                "frames": frames,
-                "poses": poses[rows].numpy().astype(np.float32),
-                "actions": np.concatenate([actions.numpy(), np.full((1, ACTION_SIZE), np.nan)]).astype(
-                    np.float32
-                ),
-                "times": episode.time_s[rows].astype(np.float64),
+                "frames": steps.frames,
+                "poses": steps.poses.numpy().astype(np.float32),
+                "actions": np.concatenate([steps.actions.numpy(), nothing]).astype(np.float32),
+                "times": steps.times,
             }
             first = take(len(rows))
             for name, values in table.items():
@@ -155,7 +145,7 @@ def cache_episode(
                 Stretch(
                     first=first,
                     rows=len(rows),
-                    crc=zlib.crc32(frames.data.cast("B")),
+                    crc=zlib.crc32(steps.frames.data.cast("B")),
                     run=run,
                     uuid=str(episode.meta.get("uuid") or key),
                     source=source,

@@ -18,10 +18,10 @@ import torch
 from tensordict import TensorDict
 
 from data.cache import FrameCache
-from data.cache_jobs import CacheSettings, following_rows
+from data.cache_jobs import CacheSettings
 from data.checks import Damaged, Finding
-from data.images import fit_frames
-from data.sampling import measured_poses, model_actions, windows
+from data.cutting import cut, following_rows, missing_camera
+from data.sampling import measured_poses, windows
 from data.source import Log, open_checked
 from data.types import Episode
 
@@ -143,13 +143,15 @@ class LazyClipDataset:
     def _episode(self, key: str) -> tuple[Episode, torch.Tensor, np.ndarray]:
         if key not in self._open:
             episode, _ = open_checked(self.reader, key)
-            missing = [c for c in self.settings.cameras if c not in episode.frames]
-            if missing:
+            missing = missing_camera(episode, self.settings.cameras)
+            if missing is not None:
                 raise Damaged(
-                    "no camera", file=self.path, value=f"{missing[0]!r}, it has {sorted(episode.frames)}",
+                    "no camera", file=self.path, value=f"{missing!r}, it has {sorted(episode.frames)}",
                     remedy="Choose other cameras, or map their names with the key map.",
                 )  # fmt: skip
-            found = windows(following_rows(episode, self.settings), self.length)
+            found = windows(
+                following_rows(episode, self.settings.sampling, self.settings.cameras[0]), self.length
+            )
             if not len(found):
                 raise Damaged(
                     "short", file=self.path, value=f"{len(episode)} rows, {episode.time_s[-1]:.2f} s",
@@ -164,18 +166,13 @@ class LazyClipDataset:
     def _cut(self, key: str, rng: np.random.Generator) -> TensorDict:
         episode, poses, found = self._episode(key)
         rows = found[rng.integers(len(found))]
-        settings = self.settings
-        views = [
-            fit_frames(episode.frames[c].read(rows.tolist()), size=settings.image_size, crop=settings.crop)
-            for c in settings.cameras
-        ]
-        actions = model_actions(poses, rows, episode.commanded, gripper=settings.gripper_action)
+        steps = cut(episode, rows, self.settings, poses)
         return TensorDict(
             {
-                "frames": torch.from_numpy(np.stack(views, 1)),
-                "poses": poses[rows].float(),
-                "actions": actions.float(),
-                "times": torch.from_numpy(episode.time_s[rows].astype(np.float64)),
+                "frames": torch.from_numpy(steps.frames),
+                "poses": steps.poses.float(),
+                "actions": steps.actions.float(),
+                "times": torch.from_numpy(steps.times),
             },
             [],
         )
