@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.checks import Damaged, gripper_only
+from data.formats.videos import exactly
 from data.report import Report
 from data.sampling import measured_poses
 from data.source import Log, open_log
@@ -78,6 +79,7 @@ def write_droid(episode: Episode, root: Path, *, uuid: str | None = None, lab: s
     if episode.success is None:
         extra["success_unknown"] = True
     tracks: dict[str, np.ndarray] = episode.meta.get("base_T_cam") or {}
+    sources = {name: exactly(source) for name, source in episode.frames.items()}
     with DroidWriter(
         root,
         lab=lab,
@@ -90,7 +92,7 @@ def write_droid(episode: Episode, root: Path, *, uuid: str | None = None, lab: s
     ) as writer:
         for start in range(0, len(episode), BLOCK):
             rows = range(start, min(start + BLOCK, len(episode)))
-            frames = {name: source.read(rows) for name, source in episode.frames.items()}
+            frames = {name: source.read(rows) for name, source in sources.items()}
             for i, row in enumerate(rows):
                 writer.add(
                     Observation(

@@ -24,16 +24,18 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 MAX_OPEN = 24  # decoders kept open in one process
-_EXACT = (
-    Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-)  # the fast one darkens by 1 in 255
+# The fast conversions of colours darken by 1 in 255, each way.
+_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+_EXACT_BACK = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
 NEAR = 8  # frames: nearer than this, decoding on is cheaper than seeking
 
 _ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4", "av1": "libsvtav1", "hevc": "libx265"}
+# Two of three frames are needed by no other, so that who reads every third one decodes half of them.
+_LEFT_OUT = {"bf": "2", "x264-params": "b-adapt=0:b-pyramid=none:weightb=0:pbratio=1.0"}
 _OPTIONS = {
     # Without arithmetic coding and deblocking: a sixth larger, decoded in half the time.
-    "h264": {"preset": "superfast", "tune": "fastdecode", "crf": "18", "bf": "0", "threads": "1"},
+    "h264": {"preset": "superfast", "tune": "fastdecode", "crf": "18", "threads": "1", **_LEFT_OUT},
     "hevc": {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=none"},
     "av1": {"preset": "10", "crf": "30", "svtav1-params": "lp=1"},
     "mpeg4": {"flags": "+qscale", "global_quality": "354", "bf": "0"},  # 118 times the quantiser
@@ -50,7 +52,7 @@ class _Decoder:
     def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
         self.path, self.stamp = path, stamp
         self.lock = threading.Lock()
-        self.reformatter = VideoReformatter()
+        self.reformatters = {False: VideoReformatter(), True: VideoReformatter()}  # fast and exact
         try:
             self.container = av.open(path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -87,7 +89,7 @@ class _Decoder:
         self.position = -1  # number of the last frame that the generator gave
         self.wanted: set[int] = set()  # times of the frames that the present read asks for
 
-    def read(self, numbers: Sequence[int]) -> np.ndarray:
+    def read(self, numbers: Sequence[int], exact: bool) -> np.ndarray:
         frames = np.empty((len(numbers), self.stream.height, self.stream.width, 3), np.uint8)
         places = sorted(range(len(numbers)), key=lambda i: numbers[i])
         with self.lock:
@@ -97,11 +99,11 @@ class _Decoder:
                 if before >= 0 and numbers[place] == numbers[before]:
                     frames[place] = frames[before]
                 else:
-                    self._one(numbers[place], frames[place])
+                    self._one(numbers[place], frames[place], exact)
                 before = place
         return frames
 
-    def _one(self, number: int, out: np.ndarray) -> None:
+    def _one(self, number: int, out: np.ndarray, exact: bool) -> None:
         """Decode one frame into `out`."""
         key = bisect_right(self.keys, self.pts[number]) - 1
         key_number = self.number.get(self.keys[key], 0) if key >= 0 else 0
@@ -113,7 +115,7 @@ class _Decoder:
                 here = self.number.get(frame.pts, -1)
                 self.position = max(self.position, here)
                 if here == number:
-                    self._convert(frame, number, out)
+                    self._convert(frame, number, out, exact)
                     return
                 if here > number:
                     break
@@ -127,8 +129,10 @@ class _Decoder:
                 )
             self._seek(key)
 
-    def _convert(self, frame: Any, number: int, out: np.ndarray) -> None:
-        plane = self.reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+    def _convert(self, frame: Any, number: int, out: np.ndarray, exact: bool) -> None:
+        how = _EXACT_BACK if exact else None
+        picture = self.reformatters[exact].reformat(frame, format="rgb24", interpolation=how, threads=1)
+        plane = picture.planes[0]
         if (frame.height, frame.width) != out.shape[:2]:
             raise VideoError(
                 f"{self.path}: frame {number} is {frame.height}x{frame.width}, "
@@ -208,6 +212,7 @@ class VideoFrames:
     path: Path
     first_frame: int = 0
     length: int | None = None
+    exact: bool = False  # colours to the last bit, for frames to be written again: takes as long as decoding
 
     def __len__(self) -> int:
         if self.length is None:
@@ -227,7 +232,7 @@ class VideoFrames:
         if not wanted:
             height, width = self.size
             return np.empty((0, height, width, 3), np.uint8)
-        return decoder.read([i + self.first_frame for i in wanted])
+        return decoder.read([i + self.first_frame for i in wanted], self.exact)
 
     @property
     def frames_in_file(self) -> int:

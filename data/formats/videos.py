@@ -1,10 +1,12 @@
-"""Opens the video of a camera, or says in the words of the report why it cannot be."""
+"""Opens the video of a camera, or says in the words of the report why it cannot be; turns it exact."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data.checks import Damaged
+from data.types import Frames
 from data.video import VideoError, VideoFrames
 
 
@@ -38,3 +40,8 @@ def open_video(file: Path, *, camera: str, first_frame: int = 0, length: int | N
         value=value,
         remedy="Copy the video again from the original, or leave the camera out with cameras=[...].",
     )
+
+
+def exactly(frames: Frames) -> Frames:
+    """The same frames, of a video with exact colours: each time that the others are written again they darken."""
+    return replace(frames, exact=True) if isinstance(frames, VideoFrames) else frames

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.formats.videos import exactly
 from data.sampling import measured_poses
 from data.types import Episode
 from data.video import VideoWriter
@@ -80,8 +81,8 @@ class LeRobotWriter:
         self._same(features, episode)
         self._folder.mkdir(exist_ok=True)
         about: dict[str, Any] = {"task": episode.task or "", "length": len(episode), "stats": {}}
-        for name, source in episode.frames.items():
-            key = f"observation.images.{name}"
+        for name, frames in episode.frames.items():
+            key, source = f"observation.images.{name}", exactly(frames)
             if key not in self._videos:
                 path = self._folder / f"{key}.mp4"
                 self._videos[key] = VideoWriter(path, self.fps, gop=self.gop, codec=self.codec)

@@ -95,6 +95,20 @@ def test_into_lerobot(name, tmp_path):
         assert_same(before, after, exact=1e-6)  # the format's own columns are float32
 
 
+def test_writing_again_and_again_does_not_darken(tmp_path):
+    first = open_log(FIXTURES / "droid_raw_tiny")
+    key = next(k for k in first.keys if "00:51:15" in k)
+    before = old = first.reader.open(key)
+    for generation in range(3):
+        write_droid(old, tmp_path / str(generation), uuid="u")
+        log = open_log(tmp_path / str(generation))
+        old = log.reader.open(log.keys[0])
+    rows = range(len(before))
+    for name, frames in before.frames.items():
+        change = old.frames[name].read(rows).astype(float) - frames.read(rows)
+        assert abs(change.mean()) < 0.5, f"{name} is {change.mean():.2f} of 255 brighter after three copies"
+
+
 def test_a_stopped_conversion_goes_on(tmp_path):
     shutil.copytree(FIXTURES / "lerobot_tiny", tmp_path / "old")
     old = open_log(tmp_path / "old")
