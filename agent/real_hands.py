@@ -156,9 +156,10 @@ def _follow(recorder: RecordingArm, keys: queue.SimpleQueue[str], steps: int) ->
     due, before = time.monotonic(), None
     for _ in range(steps):
         seen = recorder.observe()
-        if before is not None:
-            recorder.keep(before, seen.pose)
-        before = seen
+        if before is None or seen.time_s > before.time_s:  # the same reading twice is one row
+            if before is not None:
+                recorder.keep(before, seen.pose)
+            before = seen
         due += recorder.period_s
         with contextlib.suppress(queue.Empty):
             key = keys.get(timeout=max(0.0, due - time.monotonic()))
