@@ -170,9 +170,11 @@ def _lengths(episode: Episode) -> Iterator[Finding]:
         "commanded position": None if commanded is None else commanded[:, :3],
     }
     for what, xyz in positions.items():
-        distance = np.zeros(0) if xyz is None else np.linalg.norm(xyz, axis=1)
+        if xyz is None:
+            continue
+        distance = np.linalg.norm(xyz, axis=1)
         row = first_row(distance > reach)
-        if xyz is None or row is None:
+        if row is None:
             continue
         if np.median(distance) > 10 * reach:
             reason, remedy = "millimetres", "Positions are metres: set position_scale=0.001."

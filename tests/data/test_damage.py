@@ -159,6 +159,12 @@ def test_a_short_episode_is_not_called_reversed():
     assert sum("gripper polarity" in wrong for wrong in moving) > 0.5 * len(moving)
 
 
+def test_a_log_without_commands_joints_or_moves_is_checked():
+    episode, _ = gripped(np.random.default_rng(3))
+    episode.commanded = None
+    assert list(check_numbers(episode, file="x")) == []
+
+
 def test_a_clock_that_stands_still_beside_a_moving_gripper():
     episode, _ = gripped(np.random.default_rng(3))
     episode.time_s[:] = 0.0
