@@ -77,7 +77,6 @@ def test_the_goal_is_seen_from_the_same_camera_and_the_script_gets_there():
     env.close()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_environments_run_side_by_side(mode):
     # A forked process inherits an OpenGL context that it cannot use.
