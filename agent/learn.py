@@ -204,6 +204,9 @@ def learn_world(
     **loop: Any,
 ) -> tuple[Any, TrainResult]:
     """Train the world model; returns it (in eval mode, on the CPU) and how the loop ended."""
+    if loop["steps"] == 0:  # a finished model gets other heads
+        world = start.world(conventions).cpu().eval()
+        return world, TrainResult(model=world, step=0, loss=float("nan"), checkpoint=None)
     recipe = make_recipe(recipe_name, **options)
     torch.manual_seed(seed)
     model = recipe.learner(start.world(conventions))

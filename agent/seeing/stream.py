@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import rerun as rr
 
@@ -29,6 +31,7 @@ class VideoStream:
         frame = enlarged(frame)
         if self._encoder is None:
             self._encoder, codec = make_encoder(*frame.shape[:2])
+            weakref.finalize(self, end, self._encoder)
             self._recording.log(self._entity, rr.VideoStream(codec=codec), static=True)
         for packet in encode(self._encoder, frame, self._count):
             self._recording.log(self._entity, rr.VideoStream.from_fields(sample=bytes(packet)))
@@ -79,6 +82,12 @@ def encode(encoder: av.VideoCodecContext, frame: np.ndarray, number: int) -> lis
     picture = picture.reformat(encoder.width, encoder.height, "yuv420p")
     picture.pts = number
     return encoder.encode(picture)
+
+
+def end(encoder: av.VideoCodecContext) -> None:
+    """Tell the encoder that nothing comes any more, or it complains on the terminal when it is taken down."""
+    with contextlib.suppress(av.error.FFmpegError):
+        encoder.encode(None)
 
 
 def enlarged(frame: np.ndarray, least: int = LEAST_PX) -> np.ndarray:

@@ -131,3 +131,20 @@ def test_pretrained_eyes_learn_to_predict_with_actions(lab):
     eyes, acting = (load_file(lab / run / "model" / "model.safetensors") for run in ("eyes", "acting"))
     assert all((eyes[name] == acting[name]).all() for name in eyes), "the frozen encoder moved"
     assert any(name.startswith("predictor.") for name in acting)
+
+
+@pytest.mark.timeout(600)
+def test_heads_alone_learn_from_several_logs_and_leave_the_world_model_as_it_is(lab):
+    asked = (
+        "from=whole/model",
+        "data=[logs,logs]",
+        "recipe.post_steps=0",
+        "heads=[policy]",
+        "validation=0.3",
+    )
+    forearm(lab, "train", *asked, "head_steps={policy:6}", "out=taught")
+    for name, same in (("model", True), ("critic", True), ("policy", False)):
+        before, after = (
+            load_file(lab / run / "model" / f"{name}.safetensors") for run in ("whole", "taught")
+        )
+        assert all((before[k] == after[k]).all() for k in before) == same, name
