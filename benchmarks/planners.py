@@ -14,7 +14,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from planners.costs.goal import Distance, GoalDistance
 from planners.costs.total import Term, TotalCost
 from planners.gradient import Gradient
 from planners.icem import ICEM
+from planners.local_search import LocalSearch
 from planners.mppi import MPPI
 from planners.protocols import Budget, Imagines, Plan
 from planners.search import Search
@@ -130,14 +131,25 @@ def simulated_problems(model: Any, count: int, horizon: int) -> list[Problem]:
 
 
 def energy_against_time(
-    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float
-) -> list[dict[str, Any]]:
+    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float, only: Sequence[str] = ()
+) -> list[dict[str, Any]]:  # fmt: skip
     """Every planner on every problem, in turns; the reference is V-JEPA 2's planner."""
     reference = CEMVJepa2(horizon=horizon, samples=samples, iterations=10, maxnorm_m=box_m)
     base = ActionSpace()
     space = replace(base, low=[-box_m] * 3 + [*base.low[3:]], high=[box_m] * 3 + [*base.high[3:]], _cache={})
     same = {"space": space, "horizon": horizon}
     planners: dict[str, Any] = {
+        "local": Seeded(
+            **same,
+            candidates=40,
+            iterations=8,
+            elites=8,
+            spread=0.5,
+            guesses=0,
+            smallest=1e-4,
+            refine_steps=0,
+            local=LocalSearch(),
+        ),
         "seeded": Seeded(
             **same, candidates=64, iterations=6, fewer=0.6, elites=8, spread=0.5, refine=4, refine_steps=20
         ),
@@ -146,6 +158,7 @@ def energy_against_time(
         "cem": CEM(**same, candidates=128, iterations=12, elites=12),
         "mppi": MPPI(**same, candidates=128, iterations=12, elites=32),
     }
+    planners = {name: planner for name, planner in planners.items() if not only or name in only}
     plans: dict[str, list[Plan]] = {name: [] for name in ("cem_vjepa2", *planners)}
     for index, (memory, goal) in enumerate(problems):
         energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=goal, distance=Distance.L1))])
@@ -270,6 +283,7 @@ def main() -> None:
         "--random", action="store_true", help="random dynamics, even where a model is shipped"
     )
     parser.add_argument("--problems", type=int, default=20)
+    parser.add_argument("--only", nargs="*", default=(), help="these planners, beside V-JEPA 2's")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -282,8 +296,8 @@ def main() -> None:
     results["energy"] = []
     for horizon, samples, box_m in ((2, 400, 0.05), (1, 800, 0.075)):
         rows = energy_against_time(
-            model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m
-        )
+            model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only
+        )  # fmt: skip
         results["energy"] += rows
         print(
             f"\nhorizon {horizon}, {samples} samples x 10 for V-JEPA 2's planner, {options.problems} problems"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data.types import Memory
 from planners.actions import ActionSpace
 from planners.search import Search
 
@@ -141,6 +142,14 @@ class Belief:
             found = torch.zeros_like(self.plans).scatter_add_(1, plans, weights)
             shared = (self.allowed / self.allowed.sum(1, keepdim=True)).to(found)
             self.plans = torch.lerp(torch.lerp(found, self.plans, momentum), shared, doubt)
+
+    def lean(self, memory: Memory, share: float) -> None:
+        """Give the centre's gripper plan this share of the probability, and the rest to all that are allowed."""
+        if self.plans is None or self.table is None or self.allowed is None:
+            return
+        same = (self.space.targets(self.centre[:, None], memory) == self.table).all(-1)  # [B, P]
+        allowed = (self.allowed | same).to(self.plans)
+        self.plans = share * same + (1.0 - share) * allowed / allowed.sum(1, keepdim=True)
 
     def regripped(self, search: Search, actions: Tensor) -> Tensor | None:
         """Actions [B, H, A] with every gripper plan [B, P, H, A]; plans that are not allowed become the likeliest."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
+from planners.local_search import LocalSearch
 from planners.protocols import Proposes
 from planners.search import Pruning, Search
 from planners.searching import Searching
@@ -62,6 +63,7 @@ def explore(
     fewer: float = 1.0,
     doubt: float = 0.02,
     guesses: int = 0,
+    local: LocalSearch | None = None,
     noise: Callable[[int], Tensor] | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Rounds of CEM that move the belief; returns the last elites [B, E, H, A] and their energies [B, E].
@@ -71,6 +73,7 @@ def explore(
         fewer: each round draws this share of the candidates of the one before (at least twice the elites).
         doubt: probability that is always shared by all gripper plans.
         guesses: candidates of every later round that a quadratic surface through all energies suggests.
+        local: move the belief by a search in a local model of what was imagined, and not to the elites.
         noise: draws standard noise [B, count, H, S]; None: white.
     """
     best = scores = best_plans = None
@@ -97,7 +100,10 @@ def explore(
         search.note_iteration(energies, scores)
         if search.over:
             break
-        belief.fit(best, best_plans, momentum=momentum, std_momentum=momentum, smallest=smallest, doubt=doubt)
+        if local is None or not local.move(search, belief, smallest):
+            belief.fit(
+                best, best_plans, momentum=momentum, std_momentum=momentum, smallest=smallest, doubt=doubt
+            )
     return best, scores
 
 

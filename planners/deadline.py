@@ -33,6 +33,10 @@ class Clock:
     def elapsed_ms(self) -> float:
         return 1000.0 * (self.now() - self.start)
 
+    def left_ms(self) -> float | None:
+        """Milliseconds until the deadline; None where there is none."""
+        return None if self.budget.deadline_ms is None else self.budget.deadline_ms - self.elapsed_ms()
+
     def fits(self, wanted: int, steps: int, *, gradient: bool = False) -> int:
         """How many of `wanted` candidates of `steps` steps can be evaluated within the budget."""
         allowed = wanted

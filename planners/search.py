@@ -13,6 +13,7 @@ from torch import Tensor
 from data.types import Imagined, Memory
 from planners.actions import ActionSpace
 from planners.deadline import Clock
+from planners.local import Sample
 from planners.protocols import Budget, Energy, Imagines, Plan, Proposes
 
 INFINITY = float("inf")
@@ -73,6 +74,7 @@ class Search:
     seed: int | Sequence[int] = 0
     keep_clouds: bool = False
     pruning: Pruning | None = None
+    recall: int = 0  # evaluations whose imaginations are kept in `recent`
     now: ClassVar[Callable[[], float]] = (
         time.perf_counter
     )  # a machine that is busy may be timed by its CPU time
@@ -83,6 +85,7 @@ class Search:
     stages: list[str] = field(default_factory=list, init=False)
     info: dict[str, Any] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
+    recent: list[Sample] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -183,6 +186,9 @@ class Search:
     def _looked_at(self, actions: Tensor) -> Tensor:
         imagined, terms, energies = self._imagined(actions)
         self._remember(actions.detach(), imagined, terms, energies.detach())
+        if self.recall and not energies.requires_grad:
+            sample = Sample(actions=actions, imagined=imagined, energies=energies)
+            self.recent = [*self.recent, sample][-self.recall :]
         return energies
 
     def _imagined(self, actions: Tensor) -> tuple[Imagined, dict[str, Tensor], Tensor]:

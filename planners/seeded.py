@@ -15,8 +15,9 @@ from planners.actions import ActionSpace
 from planners.belief import Belief, elites_of
 from planners.cem import explore
 from planners.gradient import descend
+from planners.local_search import LocalSearch
 from planners.protocols import Proposes
-from planners.search import Pruning, Search
+from planners.search import Best, Pruning, Search
 from planners.searching import Searching
 
 
@@ -48,6 +49,8 @@ class Seeded(Searching):
     """Each round draws this share of the candidates of the round before."""
     guesses: int = 4
     """Candidates of every later round that a quadratic surface through the energies suggests, at most 4; 0: none."""
+    local: LocalSearch | None = None
+    """Settings of the search in a local model between rounds; none: rounds are drawn around the elites."""
     refine: int = 8
     """Candidates that Adam refines."""
     refine_steps: int = 6
@@ -64,44 +67,51 @@ class Seeded(Searching):
     """Drop candidates after their first steps; none: imagine all to the end."""
 
     def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
-        proposals = search.proposals(proposers, self.suggestions)
-        seeded = proposals is not None
-        if proposals is None:
-            proposals = self.space.hold(search.memory, self.horizon)[:, None]
-        search.stage = "proposal" if seeded else "hold"
-        offered = search.evaluate(proposals)
-        assert offered is not None
-        assert search.best is not None
-        search.note_iteration(offered)
-        best_offer = search.best.copy()
-        search.info["proposal_energy"] = best_offer.energy
+        search.recall = 4 if self.local else 0
+        offer = self._offer(search, proposers)
+        hold = self.space.hold(search.memory, self.horizon)
         search.pruning = self.pruning
-        anchored = self.anchor_first and seeded
         belief = Belief.around(
-            search, proposals[:, 0] if anchored else best_offer.actions, spread=self.spread,
-            trust=self.trust if seeded else 1.0, patience=self.patience_steps if seeded else None,
+            search, hold if offer is None else offer[1], spread=self.spread,
+            trust=1.0 if offer is None else self.trust, patience=None if offer is None else self.patience_steps,
         )  # fmt: skip
         search.stage = "cem"
         found, scores = explore(
             search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
             momentum=self.momentum, smallest=self.smallest, keep=self.elites, fewer=self.fewer,
-            guesses=self.guesses,
+            guesses=self.guesses, local=self.local,
         )  # fmt: skip
         search.info["elites"] = found
         if self.refine_steps and not search.over and found is not None and scores is not None:
-            pool = torch.cat([found, best_offer.actions[:, None]], 1)
-            ranked = torch.cat([scores, best_offer.energy[:, None]], 1)
+            if offer is not None:
+                found = torch.cat([found, offer[0].actions[:, None]], 1)
+                scores = torch.cat([scores, offer[0].energy[:, None]], 1)
             descend(
                 search,
-                self._promising(search, belief, pool, ranked),
+                self._promising(search, belief, found, scores),
                 belief.low[:, None],
                 belief.high[:, None],
                 steps=self.refine_steps,
                 rate=self.rate,
                 final=0.2,
             )
-        if self.margin > 0.0 and seeded:
-            search.best.keep(best_offer, search.best.energy > best_offer.energy - self.margin)
+        if self.margin > 0.0 and offer is not None and search.best is not None:
+            search.best.keep(offer[0], search.best.energy > offer[0].energy - self.margin)
+
+    def _offer(self, search: Search, proposers: tuple[Proposes, ...]) -> tuple[Best, Tensor] | None:
+        """The best proposal, and the actions [B, H, A] to search around; None where nobody proposes."""
+        search.pruning = None  # proposals are imagined to the end
+        proposals = search.proposals(proposers, self.suggestions)
+        if proposals is None:
+            return None
+        search.stage = "proposal"
+        offered = search.evaluate(proposals)
+        assert offered is not None
+        assert search.best is not None
+        search.note_iteration(offered)
+        best = search.best.copy()
+        search.info["proposal_energy"] = best.energy
+        return best, proposals[:, 0] if self.anchor_first else best.actions
 
     def _promising(self, search: Search, belief: Belief, pool: Tensor, scores: Tensor) -> Tensor:
         """What Adam refines [B, E, H, A]: half the best candidates, half the best one with other gripper plans.

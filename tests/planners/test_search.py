@@ -16,6 +16,7 @@ from planners.costs.total import Term, TotalCost
 from planners.deadline import Clock
 from planners.gradient import Gradient
 from planners.icem import ICEM
+from planners.local_search import LocalSearch
 from planners.mppi import MPPI
 from planners.proposals import Remembered
 from planners.protocols import Budget
@@ -29,6 +30,7 @@ PLANNERS = {
     "mppi": lambda space: MPPI(space=space, candidates=64, iterations=4, elites=16),
     "gradient": lambda space: Gradient(space=space, starts=12, steps=8),
     "seeded": lambda space: Seeded(space=space, candidates=64, iterations=3, elites=8),
+    "local": lambda space: Seeded(space=space, candidates=64, iterations=3, elites=8, local=LocalSearch()),
 }
 every_planner = pytest.mark.parametrize("name", PLANNERS)
 

@@ -53,7 +53,7 @@ def test_guesses_save_candidates(quadratic) -> None:
             problem = quadratic(4, seed=seed, horizon=2)
             planner = Seeded(
                 space=problem.space, horizon=2, candidates=64, iterations=5, fewer=0.7, elites=8, spread=0.5,
-                refine_steps=0, guesses=guesses,
+                refine_steps=0, guesses=guesses, local=None,
             )  # fmt: skip
             plan = planner.plan(problem.memory, problem.world, problem.energy())
             total += float((plan.energy / problem.optimum()[0] - 1).mean())
