@@ -338,7 +338,7 @@ def chosen_model(
     if path is None or random:
         untrained = random_model()
         return untrained, "random dynamics", lambda count, horizon: random_problems(untrained, count, horizon)
-    model = load_model(path).eval().requires_grad_(False)
+    model: Any = load_model(path).eval().requires_grad_(False)
     return model, f"model {Path(path).name}", lambda count, horizon: simulated_problems(model, count, horizon)
 
 
