@@ -135,6 +135,10 @@ class LeRobotWriter:
             pq.write_table(pa.concat_tables(tables), self._folder / "data.parquet")
             self._move(self._folder / "data.parquet", DATA_PATH.format(**place))
             self._write_tasks(tasks)
+            if (
+                not info.exists()
+            ):  # comes before the list: what is listed can be opened, whenever this is killed
+                self._write_totals(rows, len(tasks))
             pq.write_table(pa.Table.from_pylist(rows), self._folder / "episodes.parquet")
             self._move(self._folder / "episodes.parquet", EPISODES_PATH.format(**place))
             self._write_totals(listed + rows, len(tasks))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,26 @@ def cube(step: int, seed: int) -> np.ndarray:
 
 
 Record = Callable[..., Path]
+Elsewhere = Callable[..., BaseProcess]
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Elsewhere:
+    """elsewhere(function, *arguments) runs it in a process of its own.
+
+    It is forked by one that has imported what it needs and has no threads: forking this one can hang.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pytest", "data.cache", "data.source", "data.writers.droid", "data.writers.lerobot"]
+    )
+
+    def start(function: Callable[..., object], *arguments: object, **named: object) -> BaseProcess:
+        process = context.Process(target=function, args=arguments, kwargs=named)
+        process.start()
+        return process
+
+    return start
 
 
 @pytest.fixture(scope="session")

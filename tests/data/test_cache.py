@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,18 +125,11 @@ def test_a_flipped_byte_is_found(tmp_path, logs):
     assert FrameCache.open(tmp_path / "cache").check() == [spoilt.uuid]
 
 
-def build_elsewhere(logs: Path, out: Path) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=build_cache, args=([logs], out), kwargs=SMALL)
-    process.start()
-    return process
-
-
-def test_killed_while_building_it_goes_on(tmp_path, logs, record):
+def test_killed_while_building_it_goes_on(tmp_path, logs, record, elsewhere):
     for seed in range(10, 40):
         record(logs, seed, rows=8)
     out = tmp_path / "cache"
-    process = build_elsewhere(logs, out)
+    process = elsewhere(build_cache, [logs], out, **SMALL)
     journal = out / "journal.jsonl"
     while process.is_alive() and not (journal.exists() and journal.stat().st_size > 1500):
         time.sleep(0.001)
@@ -160,8 +151,8 @@ def test_killed_while_building_it_goes_on(tmp_path, logs, record):
     assert_same(cache, build_cache([logs], tmp_path / "fresh", **SMALL))
 
 
-def test_two_processes_build_one_cache(tmp_path, logs):
-    both = [build_elsewhere(logs, tmp_path / "cache") for _ in range(2)]
+def test_two_processes_build_one_cache(tmp_path, logs, elsewhere):
+    both = [elsewhere(build_cache, [logs], tmp_path / "cache", **SMALL) for _ in range(2)]
     for process in both:
         process.join(timeout=120)
         assert process.exitcode == 0

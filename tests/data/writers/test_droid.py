@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -159,12 +158,6 @@ def record_many(root: Path, who: str, rows: int, count: int) -> None:
             writer.finish(success=True)
 
 
-def recorder(root: Path, who: str, rows: int, count: int) -> multiprocessing.process.BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=record_many, args=(root, who, rows, count))
-    process.start()
-    return process
-
-
 def whole_or_named(root: Path, rows: int) -> tuple[int, int]:
     """How many folders open with all their rows and frames, and how many are named as unfinished; others fail."""
     log = open_log(root)
@@ -182,10 +175,10 @@ def whole_or_named(root: Path, rows: int) -> tuple[int, int]:
     return whole, named
 
 
-def kill_at_random_moments(root: Path, count: int) -> None:
+def kill_at_random_moments(elsewhere, root: Path, count: int) -> None:
     rng = random.Random(count)
     for number in range(count):
-        process = recorder(root, f"k{number}", 6, 10_000)
+        process = elsewhere(record_many, root, f"k{number}", 6, 10_000)
         while not list(root.glob(f"SIM/success/*/*/metadata_k{number}-*.json")) and process.is_alive():
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.3))
@@ -196,17 +189,18 @@ def kill_at_random_moments(root: Path, count: int) -> None:
     assert count / 2 < named <= count, "nearly every kill met a recorder at work"
 
 
-def test_killed_at_any_moment(tmp_path):
-    kill_at_random_moments(tmp_path, 5)
+def test_killed_at_any_moment(tmp_path, elsewhere):
+    kill_at_random_moments(elsewhere, tmp_path, 5)
 
 
 @pytest.mark.slow
-def test_killed_at_fifty_moments(tmp_path):
-    kill_at_random_moments(tmp_path, 50)
+@pytest.mark.timeout(1800)
+def test_killed_at_fifty_moments(tmp_path, elsewhere):
+    kill_at_random_moments(elsewhere, tmp_path, 50)
 
 
-def test_two_processes_record_into_one_folder(tmp_path):
-    both = [recorder(tmp_path, who, 4, 15) for who in "ab"]
+def test_two_processes_record_into_one_folder(tmp_path, elsewhere):
+    both = [elsewhere(record_many, tmp_path, who, 4, 15) for who in "ab"]
     for process in both:
         process.join(timeout=120)
         assert process.exitcode == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -157,17 +157,35 @@ def write_all(root: Path, numbers: range) -> None:
             writer.add(episode(number, rows=4, size=16))
 
 
-def start(root: Path, numbers: range) -> multiprocessing.process.BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=write_all, args=(root, numbers))
-    process.start()
-    return process
+def test_stopped_after_any_step_of_publishing(tmp_path, monkeypatch):
+    move = LeRobotWriter._move
+    for steps in range(12):
+        root, left = tmp_path / str(steps), steps
+
+        def a_few(self: LeRobotWriter, file: Path, place: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            move(self, file, place)
+
+        monkeypatch.setattr(LeRobotWriter, "_move", a_few)
+        with contextlib.suppress(KeyboardInterrupt):
+            write_all(root, range(2))
+        monkeypatch.setattr(LeRobotWriter, "_move", move)
+        listed = list(root.glob("meta/episodes/*/*.parquet"))
+        if listed:
+            assert sorted(by_uuid(root)) == ["e0", "e1"], f"stopped after {steps} steps"
+        write_all(root, range(2, 4))
+        assert sorted(by_uuid(root)) == [*(["e0", "e1"] if listed else []), "e2", "e3"]
+    assert left > 0, "the last round was not stopped"
 
 
-def kill_at_random_moments(root: Path, count: int) -> None:
+def kill_at_random_moments(elsewhere, root: Path, count: int) -> None:
     rng = random.Random(count)
     for number in range(count):
         files = len(list(root.glob("meta/episodes/*/*.parquet")))
-        process = start(root, range(1000 * number, 1000 * (number + 1)))
+        process = elsewhere(write_all, root, range(1000 * number, 1000 * (number + 1)))
         while len(list(root.glob("meta/episodes/*/*.parquet"))) == files and process.is_alive():
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.3))
@@ -182,19 +200,18 @@ def kill_at_random_moments(root: Path, count: int) -> None:
     assert len(by_uuid(root)) == len(found) + 3, "and the dataset can be continued"
 
 
-@pytest.mark.slow  # forks beside the threads of other libraries, which can hang: run it by itself
-def test_killed_at_any_moment(tmp_path):
-    kill_at_random_moments(tmp_path, 5)
+def test_killed_at_any_moment(tmp_path, elsewhere):
+    kill_at_random_moments(elsewhere, tmp_path, 5)
 
 
 @pytest.mark.slow
-def test_killed_at_fifty_moments(tmp_path):
-    kill_at_random_moments(tmp_path, 50)
+@pytest.mark.timeout(1800)
+def test_killed_at_fifty_moments(tmp_path, elsewhere):
+    kill_at_random_moments(elsewhere, tmp_path, 50)
 
 
-@pytest.mark.slow  # forks beside the threads of other tests' libraries, which can hang: run it by itself
-def test_two_processes_write_one_dataset(tmp_path):
-    both = [start(tmp_path, range(0, 9)), start(tmp_path, range(100, 109))]
+def test_two_processes_write_one_dataset(tmp_path, elsewhere):
+    both = [elsewhere(write_all, tmp_path, numbers) for numbers in (range(0, 9), range(100, 109))]
     for process in both:
         process.join(timeout=120)
         assert process.exitcode == 0
