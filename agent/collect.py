@@ -76,12 +76,12 @@ def collect(
 
 
 def recorded(out: Path) -> set[str]:
-    """The uuids of the complete episodes below a folder: metadata is written last."""
-    return {
-        path.stem.removeprefix("metadata_")
-        for path in out.rglob("metadata_*.json")
-        if not any(part.startswith(".") for part in path.relative_to(out).parts)
-    }
+    """The uuids of the complete episodes below a folder: metadata is written last.  Others may be writing there."""
+    found: set[str] = set()
+    for _, folders, files in os.walk(out):  # passes over what vanishes meanwhile
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found |= {f[9:-5] for f in files if f.startswith("metadata_") and f.endswith(".json")}
+    return found
 
 
 def _record_all(out: Path, seeds: list[int], workers: int, settings: CollectSettings) -> Iterator[Tally]:

@@ -58,7 +58,7 @@ def _recognise(root: Path) -> str | None:
         if reader.by_name and reader.recognises(root):
             return name
     try:
-        return shared().ask("recognise", str(root), file=root)
+        return shared().ask("recognise", os.path.abspath(root), file=root)
     except Damaged as damage:
         raise ValueError(f"{root}: the format cannot be found out: {damage}. Set format=NAME") from damage
 
@@ -100,7 +100,7 @@ class Log:
     def _ask(
         self, sandbox: Sandbox, question: str, *rest: Any, file: Path, limit_s: float | None = None
     ) -> Any:
-        about = (str(self.path), self.format, self.options.to_json())
+        about = (os.path.abspath(self.path), self.format, self.options.to_json())
         return sandbox.ask(question, *about, *rest, file=file, limit_s=limit_s)
 
     @property

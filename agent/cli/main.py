@@ -117,7 +117,9 @@ def dispatch(line: Line, words: list[str]) -> int:
         return 0
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl")  # must stand before the first import of mujoco
-    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes to the terminal by itself: errors alone, please
+    os.environ.setdefault(
+        "SVT_LOG", "1"
+    )  # the AV1 encoder writes to the terminal by itself: errors alone, please
     verbose = "--verbose" in line.flags
     if "--multirun" in line.flags:
         from agent.cli.multirun import sweep

@@ -150,7 +150,7 @@ COMP_LINE="$1"; COMP_POINT=${#1}; _forearm; echo "${COMPREPLY[*]}"
         ("forearm train epi", "compopt -o nospace episodes="),
         ("forearm train from=x env=", "large small"),
         ("forearm train env.engine=py", "pybullet"),
-        ("forearm doctor ", "compopt -o nospace data="),
+        ("forearm doctor da", "compopt -o nospace data="),
     ],
 )
 def test_bash_completes(shell, line: str, offered: str) -> None:
