@@ -43,7 +43,7 @@ def software_vulkan() -> Path:
 @contextlib.contextmanager
 def browser() -> Iterator[Any]:
     """A headless Chromium that draws WebGL in software."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]  (make test-all brings it)
 
     arguments = [
         "--no-sandbox",
@@ -142,7 +142,7 @@ def _bad(entry: str) -> bool:
 
 def main() -> int:
     try:
-        import playwright
+        import playwright  # pyright: ignore[reportMissingImports]
 
         print(f"{playwright.__name__}, {browser_path()}, {software_vulkan()}")
     except (ImportError, RuntimeError) as error:
