@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from data.priority import usual_priority
+
 SCENE = """<mujoco><visual><quality offsamples="0" shadowsize="0"/></visual><worldbody><light pos="0 0 3" castshadow="false"/><geom type="plane" size="1 1 .1" rgba=".3 .5 .7 1"/>
 <body pos="0 0 .3"><freejoint/><geom type="box" size=".1 .1 .1" mass="1" rgba=".9 .2 .1 1"/></body>
 <camera name="eye" pos="0 -1 .6" xyaxes="1 0 0 0 .5 1"/></worldbody></mujoco>"""
@@ -76,6 +78,7 @@ def pybullet() -> dict[str, Any]:
     return {"api": engine.getAPIVersion(client), "joints": joints, "steps_per_s": rate}
 
 
+@usual_priority()
 def codecs() -> dict[str, Any]:
     """A moving pattern is encoded and decoded again: codec -> mean error in grey levels, or what went wrong."""
     import av

@@ -23,6 +23,8 @@ import av.error
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from data.priority import usual_priority
+
 MAX_OPEN = 24  # decoders kept open in one process
 # The fast conversions of colours darken by 1 in 255, each way.
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
@@ -278,17 +280,16 @@ class VideoWriter:
         self._stream: Any = None
         self._reformatter = VideoReformatter()
 
+    @usual_priority()
     def _start(self, height: int, width: int) -> Any:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(self._temporary), "w", format="mp4")
-        stream = self._container.add_stream(_ENCODERS[self._codec], rate=self._rate)
+        self._stream = stream = self._container.add_stream(_ENCODERS[self._codec], self._rate, self._options)
         stream.height, stream.width = height, width
         # Halved chroma needs even sides; what has odd ones keeps full chroma.
         stream.pix_fmt = "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
-        stream.codec_context.gop_size = self._gop
-        stream.codec_context.thread_count = 1
-        stream.options = self._options
-        self._stream = stream
+        stream.codec_context.gop_size, stream.codec_context.thread_count = self._gop, 1
+        stream.codec_context.open(strict=False)
         return self._container
 
     def add(self, frame: np.ndarray) -> None:

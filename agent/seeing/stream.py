@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import weakref
-from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import av.error
 import numpy as np
 import rerun as rr
+
+from data.priority import usual_priority
 
 KEY_EVERY = 15  # a viewer that jumps decodes from the key frame before
 LEAST_PX = 64  # the AV1 encoder's
@@ -57,24 +56,6 @@ def make_encoder(height: int, width: int) -> tuple[av.VideoCodecContext, rr.Vide
     with usual_priority():
         encoder.open()
     return encoder, rr.VideoCodec.AV1 if av1 else rr.VideoCodec.H264
-
-
-@contextlib.contextmanager
-def usual_priority() -> Iterator[None]:
-    """Take real-time priority back that a library gave to this process.
-
-    SVT-AV1, run by root, puts its own threads and the caller's above everything else on the machine (SCHED_FIFO 99).
-    """
-    tasks = Path("/proc/self/task")
-    if not hasattr(os, "sched_setscheduler") or not tasks.is_dir():
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    for task in tasks.iterdir():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.sched_getscheduler(int(task.name)) != policy:
-                os.sched_setscheduler(int(task.name), policy, parameters)
 
 
 def encode(encoder: av.VideoCodecContext, frame: np.ndarray, number: int) -> list[av.Packet]:
