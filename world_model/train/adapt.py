@@ -1,7 +1,7 @@
 """Going on from a trained model on few logs: what it knew is brought along, what is new learns first.
 
 Batch norm's means and variances are those of the lab where the model was trained: they are measured again first.
-The recipe's helpers that no model's folder holds (inverse dynamics, touch) begin at random, and random helpers pull
+The recipe's helpers that no model's folder holds (inverse dynamics, touch, body) begin at random, and random helpers pull
 the encoder in random directions.  So they are fitted on the latents as they are before anything else moves.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from world_model.checkpoint import describe, load_heads
 from world_model.train.latents import Latents
-from world_model.train.panda import PandaModel, touch_error
+from world_model.train.panda import PandaModel, body_error, touch_error
 
 
 def bring_heads(model: nn.Module, folder: str | Path) -> list[str]:
@@ -67,13 +67,13 @@ def settle(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Fit inverse dynamics and touch on latents as they are; `held` [N, 3] is where the thing in hand was or will be.
+    """Fit inverse dynamics, touch and body on latents as they are; `held` [N, 3] is where the thing in hand was or will be.
 
     Returns the last losses.  The same seed gives the same helpers.
     """
     if not isinstance(model, PandaModel):
         return {}
-    helpers: Any = nn.ModuleList([model.inverse, model.touch]).train()
+    helpers: Any = nn.ModuleList([model.inverse, model.touch, model.body]).train()
     optimizer = torch.optim.AdamW(helpers.parameters(), lr=learning_rate, weight_decay=0.01)
     device = next(helpers.parameters()).device
     starts = np.concatenate(
@@ -90,8 +90,9 @@ def settle(
         )  # [B, 2, N, D]
         inverse = model.inverse.loss(pairs, latents.actions[rows][:, None].to(device))
         touch = touch_error(model.touch(pairs[:, 0, 0]), held[rows].to(device))
-        (inverse + touch).backward()
+        body = body_error(model.body(pairs[:, 0, 0]), latents.poses[rows].to(device))
+        (inverse + touch + body).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        figures = {"inverse": inverse.item(), "touch": touch.item()}
+        figures = {"inverse": inverse.item(), "touch": touch.item(), "body": body.item()}
     return figures

@@ -1,10 +1,11 @@
 """The recipe of the shipped model: predict, roll out, recover the action, reach the goal, stay Gaussian.
 
-loss = |z' - z|^2 + |s' - s|^2 + the same over a roll-out + inverse dynamics + policy + critic + touch + SIGReg(z)
+loss = |z' - z|^2 + |s' - s|^2 + the same over a roll-out + inverse dynamics + policy + critic + touch + body + SIGReg(z)
 
 Nothing is frozen and no gradient is stopped: SIGReg keeps the latent from collapsing, the inverse dynamics keeps in
-it what the arm controls, policy and critic what a goal is about, and touch where the thing is: the hand's own senses
-say where it was held, and the eye learns to see that place beforehand and afterwards.
+it what the arm controls, policy and critic what a goal is about, touch where the thing is (the hand's own senses say
+where it was held, and the eye learns to see that place beforehand and afterwards), and body where the hand itself is:
+a robot knows that now, but of a goal picture it has to see it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from world_model.heads.policy import Policy
 from world_model.losses.inverse_dynamics import InverseDynamics
 from world_model.losses.sigreg import sigreg
 
+TABLE_MIDDLE = (0.5, 0.0, 0.05)  # guesses of places are in decimetres from here
+
 
 class PandaModel(nn.Module):
     """The world model with the heads that shape it; the heads are trained again, alone, afterwards."""
@@ -35,6 +38,7 @@ class PandaModel(nn.Module):
         self.policy = Policy(dim=world.dim)
         self.critic = Critic(dim=world.dim)
         self.touch = nn.Sequential(nn.Linear(world.dim, 256), nn.SiLU(), nn.Linear(256, 3))
+        self.body = nn.Sequential(nn.Linear(world.dim, 256), nn.SiLU(), nn.Linear(256, 4))
 
 
 @dataclass(kw_only=True)
@@ -51,6 +55,8 @@ class PandaRecipe:
     critic_weight: float = 0.1
     touch_weight: float = 2.0
     """Of guessing, from a picture alone, where the thing is that the hand holds sooner or later."""
+    body_weight: float = 2.0
+    """Of guessing, from a picture alone, where the hand is and how far it is closed."""
     sigreg_weight: float = 1.0
     directions: int = 256
     colour_jitter: float = 0.1
@@ -78,6 +84,7 @@ class PandaRecipe:
         )  # [B, T + G, 1, D]
         touch = touch_error(model.touch(z[:, :, 0]), clip["held"])
         z, goals = z[:, :T], z[:, T:]
+        body = body_error(model.body(z[:, :, 0]), poses)
         told = absolute(actions, poses[:, :-1])
 
         next_z, next_s = model.world.predict(z[:, :-1], poses[:, :-1], told)
@@ -113,13 +120,15 @@ class PandaRecipe:
             + self.policy_weight * policy
             + self.critic_weight * critic
             + self.touch_weight * touch
+            + self.body_weight * body
             + self.sigreg_weight * gaussian
         )
         with torch.no_grad():
             copied = (z[:, 1:] - z[:, :-1]).square().mean()
         figures = {
             "one_step": one_step, "copy_ratio": one_step / copied, "rollout": rollout, "pose": pose,
-            "inverse": inverse, "policy": policy, "critic": critic, "touch": touch, "sigreg": gaussian,
+            "inverse": inverse, "policy": policy, "critic": critic, "touch": touch, "body": body,
+            "sigreg": gaussian,
         }  # fmt: skip
         return loss, {name: float(value.detach()) for name, value in figures.items()}
 
@@ -139,8 +148,18 @@ class PandaRecipe:
 def touch_error(guess: Tensor, held: Tensor) -> Tensor:
     """Mean absolute error in decimetres, nearly, where something is ever held."""
     known = held.isfinite().all(-1)
-    gap = (guess.float() - 10 * (held.nan_to_num() - held.new_tensor((0.5, 0.0, 0.05))))[known]
-    return F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.1) if len(gap) else guess.sum() * 0.0
+    gap = (guess.float() - 10 * (held.nan_to_num() - held.new_tensor(TABLE_MIDDLE)))[known]
+    return _nearly_absolute(gap) if len(gap) else guess.sum() * 0.0
+
+
+def body_error(guess: Tensor, poses: Tensor) -> Tensor:
+    """The same for the hand's own place, and for how far it is closed (one is a decimetre)."""
+    place = 10 * (poses[..., :3] - poses.new_tensor(TABLE_MIDDLE))
+    return _nearly_absolute(guess.float() - torch.cat([place, poses[..., CLOSEDNESS:]], -1))
+
+
+def _nearly_absolute(gap: Tensor) -> Tensor:
+    return F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.1)
 
 
 def _pose_error(guess: Tensor, truth: Tensor) -> Tensor:
