@@ -29,6 +29,10 @@ _IDLE_S = 60.0  # a child that is asked nothing for so long goes away
 _MEMORY_BYTES = 16 << 30  # address space: a damaged header may ask for terabytes
 _HEAD = struct.Struct("<Q")
 _STATUS = struct.Struct("<i")
+_TURNS = (
+    "examine",
+)  # questions about poses: torch, which listing does without, is imported before the first
+_MORE = 77  # exit status of a worker that wants the next one to find torch imported
 _CODE = "import sys; sys.path[:0] = {path!r}; from data.sandbox import serve; serve({status})"
 
 
@@ -40,6 +44,7 @@ class Sandbox:
         self.deaths = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._status = -1  # where the child tells of deaths
+        self._turns = False  # whether the child has imported torch
         self._lock = threading.Lock()
 
     def ask(self, *question: Any, file: Path | str, limit_s: float | None = None) -> Any:
@@ -47,6 +52,10 @@ class Sandbox:
         limit_s = limit_s or self.limit_s
         with self._lock:
             child = self._child if self._child is not None and self._child.poll() is None else self._start()
+            if question[0] in _TURNS and not self._turns:
+                _send(_descriptor(child.stdin), None)
+                self._started()
+                self._turns = True
             answers = _descriptor(child.stdout)
             _send(_descriptor(child.stdin), question)
             try:
@@ -125,17 +134,23 @@ class Sandbox:
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         os.close(status)
+        self._turns = False
+        self._started()
+        return child
+
+    def _started(self) -> None:
+        """Wait until the child has imported what it needs."""
+        assert self._child is not None
+        answers = _descriptor(self._child.stdout)
         try:
-            answers = _descriptor(child.stdout)
             self._wait(answers, _START_S, starting=True)
             _receive(answers, _START_S, stop=self._status)
         except (TimeoutError, EOFError) as error:
             self._stop()
             raise RuntimeError(
                 f"the child process that opens files did not start ({type(error).__name__}); "
-                f"try: {sys.executable} -c 'import data.survey'"
+                f"try: {sys.executable} -c 'import data.survey, data.poses'"
             ) from error
-        return child
 
     def close(self) -> None:
         with self._lock:
@@ -230,12 +245,14 @@ def serve(status: int) -> None:
 
     signal.signal(signal.SIGUSR1, kill_worker)
     signal.signal(signal.SIGTERM, kill_worker)
-    _send(answers, ("ready", None))
+    news = True
     while True:
         worker = os.fork()
         if worker == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
+                if news:
+                    _send(answers, ("ready", None))
                 _work(requests, answers, answer)
             except BaseException:  # a mistake of ours, or of a library outside what `answer` guards
                 os._exit(1)
@@ -244,6 +261,11 @@ def serve(status: int) -> None:
         worker = 0
         if code == 0:
             return
+        news = os.waitstatus_to_exitcode(code) == _MORE
+        if news:
+            import data.poses  # noqa: F401
+
+            continue
         os.write(status, _STATUS.pack(os.waitstatus_to_exitcode(code)))
 
 
@@ -260,6 +282,8 @@ def _work(requests: int, answers: int, answer: Callable[..., Any]) -> None:
             question = _receive(requests, _IDLE_S)
         except (TimeoutError, EOFError):
             return
+        if question is None:
+            os._exit(_MORE)
         try:
             reply: tuple[str, Any] = ("answer", answer(*question))
         except Damaged as damage:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import Damaged, Finding, check_frames, check_numbers
 from data.formats import READERS
@@ -15,7 +14,6 @@ from data.formats.demos import hdf5_files
 from data.formats.fields import LogOptions
 from data.formats.hdf5 import Hdf5
 from data.index import Entry, IndexedReader
-from data.poses import pose_difference, poses_from
 from data.types import Episode
 
 AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -139,6 +137,10 @@ def contact(episode: Episode) -> np.ndarray:
 
 def steps(episode: Episode, period_s: float = PERIOD_S) -> np.ndarray:
     """Measured changes of pose over about `period_s`: [N, 7]."""
+    import torch  # not needed to list a log
+
+    from data.poses import pose_difference, poses_from
+
     usual = float(np.median(np.diff(episode.time_s))) if len(episode) > 1 else period_s
     every = max(1, round(period_s / max(usual, 1e-6)))
     poses = poses_from(

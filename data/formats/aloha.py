@@ -11,18 +11,10 @@ import numpy as np
 
 from data.checks import Damaged
 from data.formats.demos import by_number, hdf5_files
-from data.formats.fields import (
-    Keys,
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    euler_of,
-    put_together,
-    rotation_of,
-    tool_of_joints,
-)
+from data.formats.fields import Keys, LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.hdf5 import Hdf5
 from data.formats.pictures import Hdf5Frames
+from data.formats.rotations import euler_of, rotation_of
 from data.index import Entry, stamp_of
 from data.types import Camera, Episode, Frames
 

@@ -13,24 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import Damaged
-from data.formats.fields import (
-    Keys,
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    euler_of,
-    put_together,
-    rotation_of,
-    tool_of_joints,
-)
+from data.formats.fields import Keys, LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.hdf5 import Hdf5
 from data.formats.mjcf import object_poses, world_T_base
 from data.formats.pictures import Hdf5Frames
+from data.formats.rotations import euler_of, quaternion_of, rotation_of
 from data.index import ALL, Entry, stamp_of
-from data.poses import rotation_from_quaternion
 from data.types import Camera, Episode
 
 OPEN_M = 0.08  # sum of the two fingers' ways, the hand fully open
@@ -212,7 +202,7 @@ class RobomimicReader(_DemoReader):
             base_T_tool = tool_of_joints(joints, self.options, obs.file)
             return base_T_tool[:, :3, 3], base_T_tool[:, :3, :3], joints
         xyzw = obs.numbers(quaternion or keys.need("quaternion", ["robot0_eef_quat"]), 4)
-        rotation = rotation_from_quaternion(torch.from_numpy(xyzw)).numpy()
+        rotation = rotation_of(quaternion=xyzw)
         xyz = obs.numbers(position or keys.need("position", ["robot0_eef_pos"]), 3)
         return xyz * self.options.position_scale, rotation, joints
 
@@ -306,8 +296,6 @@ def _camera(name: str, frames: Hdf5Frames, about: dict[str, Any], base: np.ndarr
 
 def _moved(poses: np.ndarray, transform: np.ndarray) -> np.ndarray:
     """Poses xyz and xyzw [T, 7] seen from another frame."""
-    from data.formats.fields import quaternion_of
-
-    rotation = transform[:3, :3] @ rotation_from_quaternion(torch.from_numpy(poses[:, 3:])).numpy()
+    rotation = transform[:3, :3] @ rotation_of(quaternion=poses[:, 3:])
     xyz = poses[:, :3] @ transform[:3, :3].T + transform[:3, 3]
     return np.concatenate([xyz, quaternion_of(rotation)], 1)

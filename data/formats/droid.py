@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 
 from data.checks import Damaged
-from data.formats.fields import (
-    Keys,
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    matrix_of,
-    put_together,
-    rotation_of,
-    tool_of_joints,
-)
+from data.formats.fields import Keys, LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.folders import Folders
 from data.formats.hdf5 import Hdf5
+from data.formats.rotations import matrix_of, rotation_of
 from data.formats.videos import open_video
 from data.index import Entry, stamp_of
 from data.types import Camera, Episode, Frames

@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import GRIPPER_SLACK, MAX_SHORT_FRAMES, Damaged
 from data.formats.hdf5 import Hdf5
+from data.formats.rotations import quaternion_of
 from data.kinematics import CHAINS
 from data.options import LogOptions
-from data.poses import (
-    euler_from_rotation,
-    quaternion_from_rotation,
-    rotation_from_euler,
-    rotation_from_quaternion,
-)
 from data.types import ArrayFrames, Camera, Episode, Frames
 from data.video import VideoFrames
 
@@ -96,40 +90,6 @@ def first_frames(frames: Frames, length: int) -> Frames:
     if isinstance(frames, ArrayFrames):
         return ArrayFrames(frames.array[:length])
     return PickedFrames(frames, np.arange(length))
-
-
-def rotation_of(*, euler: np.ndarray | None = None, vector: np.ndarray | None = None) -> np.ndarray:
-    """Euler xyz extrinsic [T, 3] or rotation vectors [T, 3] -> [T, 3, 3]."""
-    if euler is not None:
-        return rotation_from_euler(torch.from_numpy(np.asarray(euler, np.float64))).numpy()
-    if vector is None:
-        raise ValueError("give euler or vector")
-    angle = np.linalg.norm(vector, axis=-1, keepdims=True)
-    axis = vector / np.where(angle > 0, angle, 1.0)
-    quaternion = np.concatenate([axis * np.sin(angle / 2), np.cos(angle / 2)], -1)
-    return rotation_from_quaternion(torch.from_numpy(quaternion)).numpy()
-
-
-def quaternion_of(rotation: np.ndarray) -> np.ndarray:
-    """[T, 3, 3] -> xyzw [T, 4], continuous from row to row."""
-    quaternion = quaternion_from_rotation(torch.from_numpy(np.ascontiguousarray(rotation))).numpy()
-    turns = np.sum(quaternion[1:] * quaternion[:-1], -1) < 0
-    sign = np.where(np.cumsum(turns) % 2, -1.0, 1.0)
-    quaternion[1:] *= sign[:, None]
-    return quaternion
-
-
-def euler_of(rotation: np.ndarray) -> np.ndarray:
-    """[T, 3, 3] -> Euler xyz extrinsic [T, 3]."""
-    return euler_from_rotation(torch.from_numpy(np.ascontiguousarray(rotation))).numpy()
-
-
-def matrix_of(pose: np.ndarray) -> np.ndarray:
-    """xyz and Euler [6] -> [4, 4]."""
-    transform = np.eye(4)
-    transform[:3, :3] = rotation_of(euler=pose[3:6])
-    transform[:3, 3] = pose[:3]
-    return transform
 
 
 def closedness_of(

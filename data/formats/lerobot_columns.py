@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from data.checks import Damaged
-from data.formats.fields import Keys, LogOptions, closedness_of, euler_of, rotation_of, tool_of_joints
-from data.poses import rotation_from_quaternion
+from data.formats.fields import Keys, LogOptions, closedness_of, tool_of_joints
+from data.formats.rotations import euler_of, rotation_of
 
 POSE = (
     "observation.state.cartesian_position", "observation.cartesian_position", "cartesian_position",
@@ -145,7 +144,7 @@ class Columns:
         if euler is not None:
             euler = euler * self.options.angle_scale
             return position, rotation_of(euler=euler), euler
-        return position, rotation_from_quaternion(torch.from_numpy(np.ascontiguousarray(xyzw))).numpy(), None
+        return position, rotation_of(quaternion=xyzw), None
 
     def _commanded(
         self, position: np.ndarray, rotation: np.ndarray, joints: np.ndarray | None

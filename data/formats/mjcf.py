@@ -5,9 +5,8 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
 
-from data.poses import rotation_from_quaternion
+from data.formats.rotations import rotation_of
 
 _SIZE = {"free": 7, "ball": 4, "hinge": 1, "slide": 1}
 _SPEEDS = {"free": 6, "ball": 3, "hinge": 1, "slide": 1}
@@ -32,7 +31,7 @@ def world_T_base(model: object) -> np.ndarray | None:
         wxyz = np.array([float(v) for v in body.get("quat", "1 0 0 0").split()])
     except ValueError:
         return None
-    pose[:3, :3] = rotation_from_quaternion(torch.from_numpy(wxyz[[1, 2, 3, 0]])).numpy()
+    pose[:3, :3] = rotation_of(quaternion=wxyz[[1, 2, 3, 0]])
     return pose
 
 

@@ -8,24 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import Damaged
 from data.formats.demos import by_number
-from data.formats.fields import (
-    Keys,
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    put_together,
-    rotation_of,
-    tool_of_joints,
-)
+from data.formats.fields import Keys, LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.folders import Folders
 from data.formats.pictures import PictureFiles, upright
+from data.formats.rotations import rotation_of
 from data.formats.videos import open_video
 from data.index import Entry, stamp_of
-from data.poses import rotation_from_quaternion
 from data.types import ArrayFrames, Camera, Episode, Frames
 
 NUMBERS = "episode.npz"
@@ -102,7 +93,7 @@ class PlainReader:
                 raise AssertionError("unreachable: need() raises")
             position = position * options.position_scale
             if quaternion is not None:
-                rotation = rotation_from_quaternion(torch.from_numpy(quaternion)).numpy()
+                rotation = rotation_of(quaternion=quaternion)
             else:
                 keys.need("quaternion", ["quaternion", "euler"])
                 assert euler is not None

@@ -9,22 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import Damaged
-from data.formats.fields import (
-    Keys,
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    put_together,
-    rotation_of,
-    tool_of_joints,
-)
+from data.formats.fields import Keys, LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.pictures import EncodedFrames
+from data.formats.rotations import rotation_of
 from data.formats.tfrecord import Value, offsets, parse_example, read_record
 from data.index import Entry, stamp_of
-from data.poses import rotation_from_quaternion
 from data.types import Camera, Episode, Frames
 
 HZ = 15.0
@@ -149,7 +140,7 @@ class _Steps:
         key = key or self.keys.need("pose", usual)
         if len(self.example[key]) == 7 * self.rows:
             pose = self.numbers(key, 7)
-            rotation = rotation_from_quaternion(torch.from_numpy(pose[:, 3:].copy())).numpy()
+            rotation = rotation_of(quaternion=pose[:, 3:])
             return pose[:, :3] * options.position_scale, rotation, None
         pose = self.numbers(key, 6)
         euler = pose[:, 3:] * options.angle_scale

@@ -12,24 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.checks import Damaged
 from data.formats.bags import Bag, find_bags, open_bag
 from data.formats.cdr import picture
-from data.formats.fields import (
-    LogOptions,
-    choose_cameras,
-    closedness_of,
-    euler_of,
-    put_together,
-    quaternion_of,
-    tool_of_joints,
-)
+from data.formats.fields import LogOptions, choose_cameras, closedness_of, put_together, tool_of_joints
 from data.formats.pictures import upright
 from data.formats.ros_topics import COMMANDS, Heard, Topics, away_from, listen, slerp
+from data.formats.rotations import euler_of, quaternion_of, rotation_of
 from data.index import Entry, stamp_of
-from data.poses import rotation_from_quaternion
 from data.types import Camera, Episode, Frames
 
 OPEN_M = 0.08  # width of the Franka Hand, fully open
@@ -98,7 +89,7 @@ class RosReader:
                 remedy=f"Camera and robot must be recorded together, within {MAX_AWAY_S * 1e3:.0f} ms.",
             )  # fmt: skip
         rows = slice(int(near[0]), int(near[-1]) + 1)
-        rotation = rotation_from_quaternion(torch.from_numpy(quaternion)).numpy()
+        rotation = rotation_of(quaternion=quaternion)
         closedness, command = self._gripper(topics, heard, clock, lag_ns, file)
         frames: dict[str, Frames] = {}
         cameras: dict[str, Camera] = {}
@@ -201,9 +192,7 @@ class RosReader:
             poses = np.stack([m.values for m in heard.messages[topic]])
             poses = poses[(np.searchsorted(times, clock, side="right") - 1).clip(0)]
             commanded[:, :3] = poses[:, :3] * self.options.position_scale
-            commanded[:, 3:6] = euler_of(
-                rotation_from_quaternion(torch.from_numpy(poses[:, 3:].copy())).numpy()
-            )
+            commanded[:, 3:6] = euler_of(rotation_of(quaternion=poses[:, 3:]))
         return commanded
 
 
@@ -250,7 +239,7 @@ def _camera(name: str, topic: str, topics: Topics, heard: Heard, frames: BagFram
             break
         optical, values = transforms[optical]
         step = np.eye(4)
-        step[:3, :3] = rotation_from_quaternion(torch.from_numpy(values[3:].copy())).numpy()
+        step[:3, :3] = rotation_of(quaternion=values[3:])
         step[:3, 3] = values[:3]
         pose = step @ pose
     if not camera.moving and optical.removeprefix("panda_").removeprefix("fr3_") in (

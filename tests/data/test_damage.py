@@ -159,6 +159,23 @@ def test_a_short_episode_is_not_called_reversed():
     assert sum("gripper polarity" in wrong for wrong in moving) > 0.5 * len(moving)
 
 
+def test_a_drill_that_works_the_gripper_to_a_rhythm_is_not_called_reversed():
+    """At a lag of half its period a gripper runs against its command: 5 rows at 5 Hz, in a drill of 10 to 12."""
+    told = np.repeat([0, 1, 0, 1, 0, 1, 0, 1, 0], [3, 4, 3, 5, 5, 6, 3, 5, 6]).astype(float)
+    seen = np.concatenate([[0.0], told[:-1]])  # a row later
+    rows = len(told)
+    reasons = []
+    for closedness in (seen, 1 - seen):
+        episode = Episode(
+            frames={}, time_s=np.arange(rows) / 5, ee_position=np.tile([0.4, 0, 0.3], (rows, 1)),
+            ee_quaternion=np.tile([1.0, 0, 0, 0], (rows, 1)), closedness=closedness,
+            commanded=np.column_stack([np.tile([0.4, 0, 0.3, 0, 0, 0], (rows, 1)), told]),
+        )  # fmt: skip
+        reasons.append([f.reason for f in check_numbers(episode, file="x")])
+    assert np.corrcoef(told[:-5], seen[5:])[0, 1] < -0.5
+    assert reasons == [[], ["gripper polarity"]]
+
+
 def test_a_log_without_commands_joints_or_moves_is_checked():
     episode, _ = gripped(np.random.default_rng(3))
     episode.commanded = None

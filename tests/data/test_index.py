@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from data.checks import Damaged
+from data.formats import READERS
 from data.index import NAME, in_validation
 from data.sandbox import Sandbox
 from data.source import Log, open_log
@@ -105,6 +106,42 @@ def test_two_processes_may_build_it_at_once(logs):
     assert not list(logs.glob("*.tmp"))
 
 
+LIGHT = """
+import sys
+from pathlib import Path
+from data.sandbox import shared
+from data.source import open_log
+libraries = lambda pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+for root in sys.argv[1:]:
+    log = open_log(root, kinematics="viperx_300s" if "aloha" in root else "panda")
+    assert len(log), root
+    child = shared()._child.pid
+    worker = Path(f"/proc/{child}/task/{child}/children").read_text().split()[0]
+    print(log.format, *(libraries(pid) for pid in ("self", child, worker)))
+findings = log.check().summary()
+print("checked", *(libraries(pid) for pid in ("self", child)), findings)
+"""
+
+
+def test_an_index_is_built_without_torch_and_a_check_finds_it_imported(tmp_path):
+    """Torch takes two thirds of the memory of all libraries, and seconds; a child that forks imports it once."""
+    for name in LISTED:
+        shutil.copytree(FIXTURES / name, tmp_path / name)
+    run = [sys.executable, "-c", LIGHT, *(str(tmp_path / name) for name in LISTED)]
+    told = subprocess.run(run, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert [line.split()[1:] for line in lines[:-1]] == [["False"] * 3] * len(LISTED), told.stdout
+    assert {line.split()[0] for line in lines[:-1]} == set(READERS) - {"folder"}
+    assert lines[-1] == "checked False True accepted 2, skipped 0"
+
+
+LISTED = (
+    "aloha_act_tiny", "droid_raw_tiny", "libero_layout_tiny", "lerobot_v21_tiny", "mcap_ros2_tiny", "rlds_tiny",
+    "robomimic_tiny", "rosbag2_sqlite_tiny", "lerobot_tiny",
+)  # fmt: skip
+
+
 def test_the_split_depends_on_the_identity_alone_and_never_changes(logs, tmp_path):
     held = [in_validation(f"episode {i}") for i in range(5000)]
     assert 0.08 < sum(held) / len(held) < 0.12
@@ -137,3 +174,19 @@ def test_a_child_that_dies_or_hangs_is_replaced_at_once(logs):
             assert sandbox.ask(*question, file="x") == "lerobot"
         assert sandbox.deaths == 2
         assert sandbox._child is child
+
+
+def test_a_worker_that_steps_aside_for_torch_is_no_death(logs):
+    with Sandbox() as sandbox:
+        question = ("recognise", str(FIXTURES / "lerobot_tiny"))
+        assert sandbox.ask(*question, file="x") == "lerobot"
+        child = sandbox._child
+        assert child is not None
+        findings, summary = sandbox.ask("examine", str(logs), "droid", "{}", "a", False, file="x")
+        assert (findings, summary["rows"]) == ([], 20)
+        workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        os.kill(int(workers[0]), signal.SIGSEGV)
+        with pytest.raises(Damaged, match="crashes its reader"):
+            sandbox.ask("examine", str(logs), "droid", "{}", "a", False, file="x")
+        assert sandbox.ask("examine", str(logs), "droid", "{}", "a", False, file="x")[0] == []
+        assert (sandbox._child, sandbox.deaths) == (child, 1)
