@@ -108,6 +108,7 @@ def record_by_keyboard(
 ) -> list[Path]:
     """Drive by keys, one model step a key, and log it."""
     require_motion(env, "driving by keyboard")
+    env = dataclasses.replace(env, max_plan_age_s=float("inf"))  # a person looks for as long as it takes
     arm, _ = open_arm(
         env, say=say, keys=False, cameras=cameras
     )  # keys drive here; file and signal still stop

@@ -22,7 +22,8 @@ class GuardedArm:
     """An `Arm` (see `envs.arm` for the contract).  Nobody else keeps the driver, so that nothing bypasses this.
 
     A motion that nobody waits for (`blocking=False`) is ended by the watchdog when `watchdog_s` pass without
-    another action; a simulated arm needs none, since its time stands still between actions.
+    another action (two periods: the next one is late by one then); a simulated arm needs none, since its time stands
+    still between actions.
     `truth` is the simulator's own knowledge, or None for a real arm.
     """
 
@@ -35,7 +36,7 @@ class GuardedArm:
         self.truth = Truth(driver) if _is_simulated(driver) else None
         self.__driver = driver
         self._read = getattr(driver, "state", driver.observe)  # a cheap state where the driver offers one
-        self._watchdog_s = watchdog_s or (None if self.truth else 3 * driver.period_s)
+        self._watchdog_s = watchdog_s or (None if self.truth else 2 * driver.period_s)
         self._timer: threading.Timer | None = None
         self._lock = threading.RLock()
         self._moving = False
@@ -76,6 +77,8 @@ class GuardedArm:
                     self._hold()
                 raise
             outcome.notes = notes + outcome.notes
+            if self._stopped:  # from another thread, while the envelope was asked
+                raise Stopped("the arm was stopped and holds; call reset() to move again")
             self._moving = not blocking
             try:
                 self.__driver.go(outcome.commanded, duration_s=self.period_s, blocking=blocking)
@@ -94,8 +97,16 @@ class GuardedArm:
         with self._lock:
             self._require_open()
             self._cancel_watchdog()
-            observation = self.__driver.reset(seed=seed, options=options)
-            self._moving = self._stopped = False
+            before, self._stopped = self._stopped, False
+            try:
+                observation = self.__driver.reset(seed=seed, options=options)
+            except BaseException:
+                self._stopped |= before  # it holds as it did
+                raise
+            self._moving = False
+            if self._stopped:  # from another thread, while the arm went to its start
+                self._hold()
+                raise Stopped("the arm was stopped on its way to its start, and holds")
             return observation
 
     def stop(self) -> None:

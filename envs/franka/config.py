@@ -35,6 +35,8 @@ class FrankaConfig:
     """Share of the full speed (0.5 m/s, 1 rad/s)."""
     patience_s: float | None = None
     """How late agent, camera or connection may be before the arm holds; null: one model step."""
+    max_plan_age_s: float | None = None
+    """How long after what it saw a plan may come; later ones are dropped and counted. Null: ten model steps."""
     workspace_low_m: list[float] = field(default_factory=lambda: list(Limits().low))
     """Corner of the box that the tool point never leaves, in the base frame."""
     workspace_high_m: list[float] = field(default_factory=lambda: list(Limits().high))

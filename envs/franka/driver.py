@@ -39,7 +39,8 @@ class FrankaDriver:
 
     Without `dry_run=False` and `confirm=True` it plans, shows and logs, and its process sends no motion.
     `speed` is a share of 0.5 m/s and 1 rad/s; steps that would be faster take longer instead.
-    `patience_s` (None: one period) is how late the agent, a camera or the connection may be before the arm holds.
+    `patience_s` (None: one period) is how late the agent, a camera or the connection may be before the arm holds;
+    `max_plan_age_s` how long after what it saw, or after the last motion, a plan may come (None: any time).
     """
 
     def __init__(
@@ -71,10 +72,9 @@ class FrankaDriver:
         self.period_s, self.speed, self.dry_run = period_s, speed, dry_run
         self._patience_s = patience_s or period_s
         self.limits = limits or Limits()
-        self.joint_low = np.maximum(JOINT_LOW, _FR3_LOW) if client in ("franky", "pylibfranka") else JOINT_LOW
-        self.joint_high = (
-            np.minimum(JOINT_HIGH, _FR3_HIGH) if client in ("franky", "pylibfranka") else JOINT_HIGH
-        )
+        fr3 = client in ("franky", "pylibfranka")
+        self.joint_low = np.maximum(JOINT_LOW, _FR3_LOW) if fr3 else JOINT_LOW
+        self.joint_high = np.minimum(JOINT_HIGH, _FR3_HIGH) if fr3 else JOINT_HIGH
         self.settings = settings or Settings()
         self.settings.armed, self.settings.patience_s = not dry_run, self._patience_s
         self.settings.gripper_force_n = min(self.settings.gripper_force_n, self.limits.max_gripper_force_n)
@@ -86,6 +86,7 @@ class FrankaDriver:
         self._ik = InverseKinematics(_kinematics())
         self._number = 0
         self._commanded: np.ndarray | None = None
+        self._holds, self._held = 0, -1  # how often it was told to hold, and the number of the motion then
         self._seen_s = time.monotonic()
         self._closed = False
         self.would: list[np.ndarray] = []  # what a dry run would have commanded
@@ -112,7 +113,8 @@ class FrankaDriver:
             f"({self.speed:.0%} of full), <= {limits.max_step_m} m a step",
             f"stops at {settings.max_force_n} N or {settings.max_torque_nm} Nm of contact; "
             f"grips with {settings.gripper_force_n} N",
-            f"holds when the agent is silent for {self._patience_s} s; {self._stop.describe()}",
+            f"holds when the agent is silent for {self._patience_s} s, drops plans older than {self._max_plan_age_s} s; "
+            f"{self._stop.describe()}",
         ]
 
     @property
@@ -137,10 +139,13 @@ class FrankaDriver:
         """The arm's side of an observation, without frames."""
         reading = self._reading()
         pose = self._pose(reading)
+        commanded = pose.copy() if self._commanded is None else self._commanded.copy()
+        if self._held_before_its_goal():
+            commanded[:6] = pose[:6]  # the fingers keep squeezing
         return Observation(
             frames={},
             pose=pose,
-            commanded=pose.copy() if self._commanded is None else self._commanded.copy(),
+            commanded=commanded,
             joints=np.array(reading.joints),
             time_s=reading.time_s,
         )
@@ -173,26 +178,29 @@ class FrankaDriver:
         here = self._frame(self._reading())
         least = shortest_duration(here, goal, self.speed * MAX_SPEED_M_S, self.speed * MAX_TURN_RAD_S)
         seconds = max(SETTLED_SHARE * duration_s, least)
-        self._number += 1
-        order: dict[str, Any] = {
-            "frame": goal.ravel().tolist(),
-            "duration_s": seconds,
-            "number": self._number,
-        }
         age = self._max_plan_age_s if blocking else self._max_plan_age_s or 2 * self.period_s
-        if age is not None:
-            order["valid_until_s"] = self._seen_s + age
-        begun = time.monotonic()
-        self._link.order("go", closedness=float(pose[6]), **order)
-        self._commanded = np.array(pose, dtype=np.float64)
+        until = {} if age is None else {"seen_s": self._seen_s, "max_age_s": age}
+        begun, before = time.monotonic(), self._commanded
+        self._number, self._commanded = self._number + 1, np.array(pose, dtype=np.float64)
+        order = {"frame": goal.ravel().tolist(), "duration_s": seconds, "number": self._number, **until}
+        try:
+            self._link.order("go", closedness=float(pose[6]), **order)
+        except Refused:
+            self._number, self._commanded = self._number - 1, before  # nothing came of it
+            raise
+        self._stop.check()  # pressed in the meantime
         if blocking:
             self._await_arrival(self._number, begun, max(duration_s, seconds))
             self._await_rest(goal, begun + max(duration_s, seconds))
+            self._seen_s = time.monotonic()
 
     def hold(self) -> None:
         """Brake and stay; from any thread, at any time."""
         if self.dry_run or self._closed:
             return
+        self._holds += 1
+        if self._outcome() != (self._number, "arrived"):
+            self._held = self._number
         try:
             self._link.order("hold")
         except ArmError as error:
@@ -222,7 +230,11 @@ class FrankaDriver:
             above = np.concatenate(
                 [here[:2], [max(here[2], self._start_pose[2])], here[3:6], self._start_pose[6:]]
             )
+            holds = self._holds
             for pose in (above, self._start_pose):
+                if self._holds > holds:  # between the two motions, too
+                    raise Refused("the arm was told to hold on its way to the start pose, and holds")
+                self._seen_s = time.monotonic()
                 self.go(pose, duration_s=self.period_s)
         return self.observe()
 
@@ -250,9 +262,10 @@ class FrankaDriver:
     def _await_arrival(self, number: int, begun: float, seconds: float) -> None:
         # A fake controller on a busy machine, and a robot that loses packets, keep time of their own.
         deadline = begun + 20 * seconds + max(10.0, 5 * self._patience_s)
-        while (outcome := self._link.newest.get("outcome", (0, "")))[0] < number:
+        while (outcome := self._outcome())[0] < number:
             self._stop.check()
             self._raise_error()
+            self._check_cameras()
             if time.monotonic() > deadline:
                 self.hold()
                 raise ArmError(
@@ -277,6 +290,19 @@ class FrankaDriver:
                     break
             self._link.wait(0.02)
         time.sleep(max(0.0, due - time.monotonic()))
+
+    def _outcome(
+        self,
+    ) -> tuple[int, str]:  # number of the newest motion that ended; arrived, or why it was held
+        return tuple(self._link.newest.get("outcome", (0, "")))
+
+    def _held_before_its_goal(self) -> bool:
+        number, how = self._outcome()
+        return self._held == self._number or (number == self._number and how not in ("", "arrived"))
+
+    def _check_cameras(self) -> None:
+        for camera in self._cameras.values():  # a slow step takes seconds: nobody moves blindly for so long
+            camera.latest(self._patience_s)
 
     def _raise_error(self) -> None:
         error = self._link.newest.get("error")

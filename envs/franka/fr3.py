@@ -33,6 +33,7 @@ class FrankyClient:
         self.versions = {"franky-control": version("franky-control"), "protocol": FR3_PROTOCOL}
         self._settings = settings
         self._hand, self._hand_s = (WIDE_M, WIDE_M, False), time.monotonic()
+        self._robot_s, self._stamp = -1.0, time.monotonic()
         try:
             self._robot: Any = franky.Robot(settings.host, realtime_config=franky.RealtimeConfig.Ignore)
             self._gripper: Any = franky.Gripper(settings.host) if settings.gripper else None
@@ -43,15 +44,19 @@ class FrankyClient:
 
     def read(self) -> Reading:
         state = self._robot.state
+        if (
+            robot_s := state.time.to_sec()
+        ) != self._robot_s:  # in a motion it tells the last state again and again
+            self._robot_s, self._stamp = robot_s, time.monotonic()
         reading = Reading(
-            time_s=time.monotonic(),
+            time_s=self._stamp,
             frame=np.asarray(state.O_T_EE.matrix).ravel().tolist(),
             joints=np.asarray(state.q).tolist(),
             mode=str(state.robot_mode).split(".")[-1],
             errors=names_of_errors(state.current_errors),
             force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
             success=float(state.control_command_success_rate),
-            robot_s=state.time.to_sec(),
+            robot_s=robot_s,
         )
         if self._gripper is not None:
             self._look_at_hand()

@@ -14,6 +14,8 @@ from .config import CLIENT_OF, FrankaConfig
 from .driver import FrankaDriver
 from .stop import OperatorStop
 
+MAX_PLAN_AGE_STEPS = 10
+
 
 def open_franka(
     config: FrankaConfig,
@@ -59,6 +61,7 @@ def open_franka(
         cameras=cameras,
         period_s=period_s,
         patience_s=config.patience_s,
+        max_plan_age_s=_max_plan_age_s(config, period_s),
         dry_run=config.dry_run,
         confirm=config.confirm,
         speed=config.speed,
@@ -68,3 +71,11 @@ def open_franka(
         tool_beyond_ee_m=0.0 if config.robot == "droid" else 0.0016,
     )
     return GuardedArm(driver, limits=limits), driver
+
+
+def _max_plan_age_s(config: FrankaConfig, period_s: float) -> float:
+    if config.max_plan_age_s is None:
+        return max(MAX_PLAN_AGE_STEPS * period_s, config.patience_s or 0.0)
+    if config.max_plan_age_s <= 0:
+        raise ArmError(f"env.max_plan_age_s is {config.max_plan_age_s}; it takes seconds above 0, or null")
+    return config.max_plan_age_s

@@ -39,6 +39,7 @@ class PandaClient:
         # lock keeps Python's, which the other one needs to return.
         self._access = threading.Lock()
         self._in_control = False
+        self._robot_s, self._stamp = -1.0, time.monotonic()
         self._panda: Any = None
         self._hand = HandProcess("panda", settings) if settings.gripper else None
         try:
@@ -62,7 +63,10 @@ class PandaClient:
             if not self._in_control:
                 self._panda.refresh_state()
             self._state = self._panda.get_state()
-        self._stamp = time.monotonic()
+        if (
+            robot_s := self._state.time.to_sec()
+        ) != self._robot_s:  # in a motion it may be the last one again
+            self._robot_s, self._stamp = robot_s, time.monotonic()
 
     def read(self) -> Reading:
         with self._access:

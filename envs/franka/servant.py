@@ -78,7 +78,12 @@ class Servant:
         with self._lock:
             assert self._path is not None
             self._clock += dt_s
-            if self._wanted is not None:
+            if self._wanted is not None and self._moving:
+                self._path.brake(
+                    self._clock
+                )  # a path that is bent in motion may leave the envelope in between
+                self._moving = False
+            if self._wanted is not None and self._path.finished(self._clock):
                 order, self._wanted = self._wanted, None
                 goal = np.array(order["frame"]).reshape(4, 4)
                 self._path.aim(goal, order["duration_s"], self._clock)
@@ -110,9 +115,13 @@ class Servant:
             raise ClientError("dry run: this process was not armed and sends no motion")
         if self.error:
             raise ClientError(self.error)
-        if time.monotonic() > order.get("valid_until_s", np.inf):
+        age_s, most_s = time.monotonic() - order.get("seen_s", np.inf), order.get("max_age_s", np.inf)
+        if age_s > most_s:
             self.late += 1
-            raise ClientError("late: the plan was older than it may be and was dropped")
+            raise ClientError(
+                f"late: the plan came {age_s:.1f} s after what it saw and was dropped; {most_s:.1f} s are allowed. "
+                "Plan faster, or set env.max_plan_age_s"
+            )
         self._grip(order["closedness"])
         with self._lock:
             self._wanted, self._number = order, order["number"]
@@ -126,6 +135,10 @@ class Servant:
             self._end("told to hold")
 
     def recover(self, _: dict[str, Any]) -> None:
+        if not self._settings.armed:
+            raise ClientError(
+                "dry run: this process was not armed; recover in Desk, or in a run that may move"
+            )
         self._client.recover()
         self.error = ""
 
@@ -150,9 +163,13 @@ class Servant:
         for work in (self._listen, self._tell, self._move_fingers):
             threading.Thread(target=work, daemon=True).start()
         while not self._ended.is_set():
-            if not self._start.wait(0.05) or self.error:
-                self._start.clear()
+            if not self._start.wait(0.05):
                 continue
+            # Cleared before the order is looked at: one that comes in between is seen in the next turn.
+            self._start.clear()
+            with self._lock:
+                if self._wanted is None or self.error:  # held again in the meantime
+                    continue
             self._following = True
             try:
                 self._client.control(self)
@@ -162,11 +179,11 @@ class Servant:
             with self._lock:
                 self._path = self._wanted = None
                 self._end(self.error or "the motion ended")
-            self._start.clear()
         self._client.close()
 
     def _listen(self) -> None:
-        with contextlib.suppress(OSError):  # an agent that crashes resets the line, which is an end, too
+        # An agent that crashes resets the line, or leaves half an order on it: an end, too.
+        with contextlib.suppress(OSError, ValueError):
             self._obey_until_the_end()
         self.hold({})
         time.sleep(BRAKE_S)
@@ -191,6 +208,10 @@ class Servant:
                 ](order)
             except ClientError as error:
                 answer.update(ok=False, error=str(error))
+            except (KeyError, TypeError) as error:
+                answer.update(
+                    ok=False, error=f"{do!r} is not an order of ours, or lacks something: {error!r}"
+                )
             self._say(answer)
 
     def _tell(self) -> None:

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -51,7 +52,7 @@ class OperatorStop:
         self._pressed = threading.Event()
         self._reason = ""
         self._calls: list[Callable[[], None]] = []
-        self._open = True
+        self._open, self._gone = True, False
         self._before = {s: signal.signal(s, self._signalled) for s in signals}
         self._terminal = _Terminal(self._stream) if self._stream is not None else None
         if file is not None or self._stream is not None:
@@ -108,7 +109,17 @@ class OperatorStop:
     def _look(self) -> None:
         while self._open:
             _ = self.pressed
-            if self._stream is None:
-                threading.Event().wait(_LOOK_S)
-            elif select.select([self._stream], [], [], _LOOK_S)[0] and os.read(self._stream.fileno(), 1):
-                self.press("a key")
+            if self._stream is None or self._gone:
+                time.sleep(_LOOK_S)
+            elif select.select([self._stream], [], [], _LOOK_S)[0]:
+                self.press("a key" if self._key() else "the terminal is gone")
+
+    def _key(self) -> bytes:
+        """The key that waits; a terminal that is gone has none, and will never have one."""
+        assert self._stream is not None
+        try:
+            key = os.read(self._stream.fileno(), 1)
+        except (OSError, ValueError):  # hung up, or closed
+            key = b""
+        self._gone = not key
+        return key

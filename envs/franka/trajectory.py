@@ -1,7 +1,8 @@
 """A smooth path of tool frames that can be aimed anew, or braked, while it is being followed.  numpy only.
 
 Quintic in position and in the rotation vector from where the piece began: position, speed and acceleration never
-jump, which is what a Franka's motion generator demands.
+jump, which is what a Franka's motion generator demands.  From rest to rest it is a straight line, braked or not: what
+begins and ends in a box stays in it.  A piece that is aimed in motion may swing out.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ class Trajectory:
         self._piece(start, speed, acceleration, end, rotation, duration_s, now)
 
     def brake(self, now: float) -> None:
-        """Come to rest as soon as it is smooth, a little further on."""
+        """Come to rest as soon as it is smooth, a little further on, but never beyond where the path ends anyway."""
         start, speed, acceleration, rotation = self._state(now)
-        if np.abs(speed).max() < 1e-6:
-            acceleration = np.zeros(6)
-        self._piece(start, speed, acceleration, start + speed * BRAKE_S / 2, rotation, BRAKE_S, now)
+        if self._begin + self._duration - now <= BRAKE_S:
+            return
+        further = speed * BRAKE_S / 2 + acceleration * BRAKE_S**2 / 12  # with which the fifth power vanishes
+        left = self._weights.sum(0) - self._powers(now, 0) @ self._weights
+        if any(np.linalg.norm(further[i : i + 3]) > np.linalg.norm(left[i : i + 3]) for i in (0, 3)):
+            return
+        self._piece(start, speed, acceleration, start + further, rotation, BRAKE_S, now)
 
     def at(self, now: float) -> np.ndarray:
         """The frame [4, 4] at a time."""

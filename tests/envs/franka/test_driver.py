@@ -55,10 +55,8 @@ def test_a_dry_run_sends_nothing(fake, driver) -> None:
     np.testing.assert_allclose(after["q"], before["q"], atol=1e-4)
     assert len(dry.would) == 3
     assert any("DRY RUN" in line for line in dry.promises())
-    link = Link("minimal_client:MinimalClient", Settings(host=robot.host, extra={"version": 10}))
     with pytest.raises(ArmError):  # the fake serves one client, as the robot does
-        link.order("go", frame=np.eye(4).ravel().tolist(), duration_s=1, number=1, closedness=0)
-    link.close()
+        Link("minimal_client:MinimalClient", Settings(host=robot.host, extra={"version": 10}))
 
 
 def test_the_process_itself_refuses_in_a_dry_run(fake, driver) -> None:
@@ -144,6 +142,8 @@ def test_hold_from_another_thread_ends_a_motion(fake, driver) -> None:
     np.testing.assert_allclose(robot.state()["tool"], held, atol=0.002)
     with pytest.raises(Refused):
         arm.act(np.zeros(7))
+    still = arm.observe()
+    np.testing.assert_allclose(still.commanded[:6], still.pose[:6], atol=1e-9)  # not where it was sent before
 
 
 def test_the_wrong_robot_is_named(fake, driver) -> None:

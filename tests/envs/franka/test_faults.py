@@ -1,6 +1,7 @@
 """Each fault of a real lab, injected while the arm moves: it must hold in time and inside its envelope.
 
-FOREARM_FAULT_TABLE=path writes what was measured, for docs/real_arm.md.
+FOREARM_FAULT_TABLE=path writes what was measured, for docs/real_arm.md; FOREARM_FAULT_PATIENCE_S=0.2 is a patience of
+one model step, for a machine with nothing else to do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest_helpers import FIXTURES, Measured, measure
+from conftest_helpers import FIXTURES, PATIENCE_S, Measured, measure
 
 from envs.arm import ArmError, Refused
 from envs.franka.stop import OperatorStop
@@ -27,13 +28,14 @@ from envs.guarded import GuardedArm
 LIFT = np.array([0, 0, 0.12, 0, 0, 0, 0])
 
 
-def _record(name: str, measured: Measured, said: str) -> None:
+def _record(name: str, measured: Measured | None, said: str) -> None:
     table = os.environ.get("FOREARM_FAULT_TABLE")
     if table:
+        figures = "- | - | -"
+        if measured is not None:
+            figures = f"{measured.robot_ms:.0f} | {measured.wall_s:.2f} | {measured.on_mm:.1f}"
         with Path(table).open("a") as file:
-            file.write(
-                f"| {name} | {measured.robot_ms:.0f} | {measured.wall_s:.2f} | {measured.on_mm:.1f} | {said} |\n"
-            )
+            file.write(f"| {name} | {figures} | {said} |\n")
 
 
 def _drive(driver, pose: np.ndarray) -> tuple[threading.Thread, list[BaseException]]:
@@ -122,11 +124,10 @@ def test_bad_networks_slow_or_stop_the_arm_but_never_throw_it(fake, driver, kind
         assert rise[-1] == pytest.approx(0.06, abs=0.004)
     state = robot.state()
     share = state["lost"] / max(state["asked"], 1)
-    measured = Measured(
-        robot_ms=0, wall_s=0, on_mm=1000 * float(np.abs(trace[:, 2:4] - trace[0, 2:4]).max()), inside=True
-    )
-    said = str(errors[0]).split(". ")[0] if errors else f"arrived, {share:.1%} of commands missed"
-    _record(f"{loss:.0%} of packets {kind}", measured, said)
+    aside_mm = 1000 * float(np.abs(trace[:, 2:4] - trace[0, 2:4]).max())
+    said = str(errors[0]).split(". ")[0] if errors else "arrived"
+    said += f"; {share:.1%} of commands missed, {aside_mm:.1f} mm off its line, at most {speed.max():.2f} m/s"
+    _record(f"{loss:.0%} of packets {kind}", None, said)
 
 
 def test_operators_stop_by_file(fake, driver, tmp_path: Path) -> None:
@@ -181,28 +182,12 @@ def test_operators_stop_by_key(fake, driver, monkeypatch) -> None:
     os.close(parent)
 
 
-def test_a_key_in_a_terminal_stops(tmp_path: Path) -> None:
-    code = (
-        "import time; from envs.franka.stop import OperatorStop; s = OperatorStop(keys=True); "
-        "s.on_press(lambda: print('HELD', flush=True)); print('READY', flush=True); time.sleep(3)"
-    )
-    parent, child = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=child, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "READY"
-    os.write(parent, b"x")  # one key, no Enter
-    assert process.stdout.readline().strip() == "HELD"
-    process.kill()
-    process.wait()
-    os.close(parent)
-    os.close(child)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_agent_that_dies_or_hangs_does_not_keep_the_arm_moving(fake, monkeypatch, number) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FIXTURES) + os.pathsep + str(Path.cwd()))
     robot = fake(10)
     command = [sys.executable, "-W", "ignore", str(FIXTURES / "agent_process.py"), robot.host, "10"]
+    command.append(str(PATIENCE_S))
     agent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert agent.stdout is not None
     agent.stdout.readline()
@@ -210,9 +195,11 @@ def test_an_agent_that_dies_or_hangs_does_not_keep_the_arm_moving(fake, monkeypa
         measured = measure(robot, lambda: agent.send_signal(number), settle_s=2.5)
         assert measured.inside
         assert measured.on_mm < 100, "it must not reach the goal"
-        # Death is seen at once; a frozen process after the patience of 1 s (a period, in earnest).
-        assert measured.wall_s < (1.0 if number == signal.SIGKILL else 2.2)
-        name = "kill -9 of the agent" if number == signal.SIGKILL else "agent frozen (patience 1 s)"
+        # Death is seen at once; a frozen process after the patience (a period, in earnest).
+        assert measured.wall_s < (1.0 if number == signal.SIGKILL else 1.2 + PATIENCE_S)
+        name = "kill -9 of the agent"
+        if number == signal.SIGSTOP:
+            name = f"agent frozen; patience {PATIENCE_S:g} s"
         _record(name, measured, "-")
     finally:
         agent.kill()
@@ -249,68 +236,93 @@ def test_a_killed_client_process_is_noticed(fake, driver) -> None:
 def test_a_bad_camera_holds_the_arm(fake, driver, camera, mode: str) -> None:
     source, watched = camera
     robot = fake(10)
-    slow = driver(robot, speed=0.15, cameras={"exterior_left": watched}, patience_s=1.0)
-    pose = slow.observe().pose
-    slow._link.wait(0.1)
-    slow.go(pose + LIFT, duration_s=0.2, blocking=False)
-
-    def break_and_look() -> None:
-        source.mode = mode
-        for _ in range(200):
-            slow.observe()
-            time.sleep(0.02)
-
+    arm = GuardedArm(driver(robot, speed=0.15, cameras={"exterior_left": watched}))
+    pose = arm.observe().pose
     said: list[str] = []
 
-    def inject() -> None:
+    def act() -> None:
+        """One long step; nobody looks at the pictures but the driver."""
         try:
-            break_and_look()
+            arm.act(np.array([0, 0, 0.075, 0, 0, 0, 0]))
         except ArmError as error:
             said.append(str(error))
 
-    measured = measure(robot, inject, settle_s=0.5)
+    thread = threading.Thread(target=act)
+    thread.start()
+    measured = measure(robot, lambda: setattr(source, "mode", mode), settle_s=0.5 + PATIENCE_S)
+    thread.join(20)
+    assert not thread.is_alive()
     assert measured.inside
-    assert measured.on_mm < 110, "it must not reach the goal"
     assert "camera 'exterior_left'" in said[0]
-    _record(f"camera {mode}", measured, said[0].split(". ")[0])
+    if mode != "stalled" or PATIENCE_S < 0.5:
+        assert robot.state()["tool"][2] - pose[2] < 0.07, "it must not reach the goal"
+    with pytest.raises(ArmError, match="camera 'exterior_left'"):  # nor does it go on blindly
+        arm.observe()
+    name = f"camera {mode}" + (f"; patience {PATIENCE_S:g} s" if mode == "stalled" else "")
+    _record(name, measured, said[0].split(". ")[0])
 
 
 def test_a_model_that_says_nan_moves_nothing(fake, driver) -> None:
     robot = fake(10)
-    arm = GuardedArm(driver(robot))
-    before = robot.state()
+    arm = GuardedArm(driver(robot, speed=0.15), watchdog_s=30.0)
+    nan = np.array([0, 0, np.nan, 0, 0, 0, 0])
     with pytest.raises(Refused, match="finite"):
-        arm.act(np.array([0, 0, np.nan, 0, 0, 0, 0]))
-    assert robot.state()["asked"] == before["asked"] == 0
+        arm.act(nan)
+    assert robot.state()["asked"] == 0
+    arm.reset(options={"stay": True})
+    arm.act(np.array([0, 0, 0.075, 0, 0, 0, 0]), blocking=False)
+    said: list[str] = []
+
+    def inject() -> None:
+        try:
+            arm.act(nan)
+        except Refused as error:
+            said.append(str(error))
+
+    measured = measure(robot, inject)
+    assert "finite" in said[0]
+    assert measured.inside
+    assert measured.robot_ms < 450
+    still = arm.observe()
+    np.testing.assert_allclose(still.commanded[:3], still.pose[:3], atol=1e-9)
+    _record("model says NaN in motion", measured, said[0].split(". ")[0])
 
 
 def test_a_planner_that_is_killed_leaves_the_arm_holding(fake, driver) -> None:
     robot = fake(10)
     slow = driver(robot, speed=0.15)
-    arm = GuardedArm(slow, watchdog_s=1.5)
-    arm.reset(options={"stay": True})
+    watchdog_s = 2 * PATIENCE_S  # two periods, as a period is of the patience
+    arm = GuardedArm(slow, watchdog_s=watchdog_s)
+    start = arm.reset(options={"stay": True}).pose
 
     def planner() -> None:
-        arm.act(np.array([0, 0, 0.07, 0, 0, 0, 0]), blocking=False)
+        arm.act(np.array([0, 0, 0.075, 0, 0, 0, 0]), blocking=False)
 
     thread = threading.Thread(target=planner)
     thread.start()
     thread.join()
-    measured = measure(robot, lambda: None, settle_s=1.5)
-    assert measured.on_mm < 68, "one step is the most that follows"
+    measured = measure(robot, lambda: None, settle_s=0.5 + watchdog_s, moving_m_s=0.01)
     assert measured.inside
-    _record("planner killed", measured, "no action for 1.5 s: the arm holds")
+    rise = robot.state()["tool"][2] - start[2]
+    assert rise < (0.06 if PATIENCE_S < 0.5 else 0.077), "one step is the most that follows"
+    _record(f"planner killed; watchdog {watchdog_s:g} s", measured, "no action for so long: the arm holds")
 
 
 def test_a_gripper_that_refuses_stops_nobody(fake, driver) -> None:
     robot = fake(10)
     robot.do("gripper", refuses=True)
-    arm = GuardedArm(driver(robot))
+    slow = driver(robot, speed=0.15)
+    arm = GuardedArm(slow)
     arm.reset(options={"stay": True})
     outcome = arm.act(np.array([0, 0, 0.02, 0, 0, 0, 1.0]))
-    measured = arm.observe().pose
-    np.testing.assert_allclose(measured[:3], outcome.commanded[:3], atol=0.004)
-    assert measured[6] < 0.1, "the measured closedness tells the agent"
+    seen = arm.observe().pose
+    np.testing.assert_allclose(seen[:3], outcome.commanded[:3], atol=0.004)
+    assert seen[6] < 0.1, "the measured closedness tells the agent"
+    said = slow.report()["gripper"]
+    assert "refused" in said
+    _record(
+        "gripper refuses in motion", None, f"{said}; the arm goes on and arrives, closedness {seen[6]:.2f}"
+    )
 
 
 def test_the_wall_clock_may_jump(fake, driver, monkeypatch) -> None:
@@ -321,3 +333,4 @@ def test_the_wall_clock_may_jump(fake, driver, monkeypatch) -> None:
     fast.go(pose + np.array([0, 0, 0.03, 0, 0, 0, 0]), duration_s=0.2)
     assert fast.observe().pose[2] - pose[2] == pytest.approx(0.03, abs=0.004)
     assert fast.report()["watchdog_holds"] == 0
+    _record("wall clock jumps by hours at every reading", None, "arrived; no holds, no late plans")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.franka.client import Reading, Settings
+from envs.franka.servant import Servant
 from envs.franka.trajectory import (
     BRAKE_S,
     PEAK_OVER_MEAN,
@@ -66,6 +70,66 @@ def test_the_shortest_duration_keeps_both_speeds(goal, turn, speed, turning) -> 
     assert np.linalg.norm(speeds[:, :3], axis=1).max() <= speed * 1.001
     assert np.linalg.norm(speeds[:, 3:], axis=1).max() <= turning * 1.001
     assert PEAK_OVER_MEAN == 30 / 16
+
+
+@settings(max_examples=100, deadline=None)
+@given(vector, vector, st.floats(0.02, 1.0), st.floats(0.0, 1.1))
+def test_braking_stays_on_the_way_to_the_goal(goal, turn, duration, share) -> None:
+    """Whoever holds just above the table does not press into it."""
+    path = Trajectory(np.eye(4))
+    path.aim(frame(goal, turn), duration, 0.0)
+    path.brake(share * duration)
+    times = np.linspace(0, duration + 2 * BRAKE_S, 300)
+    way = np.stack([path.at(share * duration + t)[:3, 3] for t in times]) @ goal / max(goal @ goal, 1e-12)
+    if goal @ goal > 1e-6:
+        assert way.min() > -1e-6
+        assert way.max() < 1 + 1e-6
+    assert path.finished(times[-1] + share * duration)
+
+
+class _Anything:
+    """A robot that nobody reads."""
+
+    loop_s = 0.001
+
+    def read(self) -> Reading:
+        return Reading(time_s=0, frame=[], joints=[], mode="", errors=[], force_n=0, success=1)
+
+
+steps = st.tuples(vector, st.floats(0.05, 0.5), st.integers(1, 250), st.booleans())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(steps, min_size=2, max_size=6))
+def test_orders_and_holds_at_any_moment_stay_within_the_box_of_the_goals(orders) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one = Servant(_Anything(), Settings(armed=True, patience_s=1e6), ours)  # type: ignore[arg-type]
+        one.begin(np.eye(4))
+        way = [np.zeros(3)]
+        for number, (goal, duration, ticks, hold) in enumerate(orders, start=1):
+            order = {"frame": frame(goal, goal).ravel().tolist(), "duration_s": duration, "number": number}
+            one.go({**order, "closedness": 0.0})
+            for _ in range(ticks):
+                made = one.next(0.001)
+                assert made is not None
+                way.append(made[:3, 3])
+            if hold:
+                one.hold({})
+        for _ in range(1000):
+            made = one.next(0.001)
+            assert made is not None
+            way.append(made[:3, 3])
+    goals = np.stack([np.zeros(3), *(goal for goal, *_ in orders)])
+    assert (np.stack(way) > goals.min(0) - 1e-6).all()
+    assert (np.stack(way) < goals.max(0) + 1e-6).all()
+    speed = np.linalg.norm(np.diff(way, axis=0), axis=1) / 0.001
+    longest = np.linalg.norm(goals[:, None] - goals[None], axis=-1).max()
+    most = PEAK_OVER_MEAN * longest / min(duration for _, duration, *_ in orders)
+    assert speed.max() <= 1.01 * most, "nothing is thrown"
+    assert speed[-1] < 1e-6
+    if not orders[-1][-1]:
+        np.testing.assert_allclose(way[-1], orders[-1][0], atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
