@@ -1,8 +1,8 @@
 """The true simulator as world model: what an agent could do whose imagination is perfect.
 
 Two ceilings, so that a model's dynamics and its eyes can be blamed separately.  `true_agent` imagines in the
-simulator and scores the true state.  `seeing_agent` imagines in the simulator too, but scores rendered pictures
-as the learned model and its critic see them.
+simulator and scores the true state.  `seeing_agent` searches alike and imagines in the simulator too, but scores
+rendered pictures as the learned model and its critic see them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from planners.costs.total import Term, TotalCost
 from planners.protocols import Budget, Energy, Planner
 from planners.seeded import Seeded
 
-from .actor import Actor, Decision
+from .actor import Decision
 from .agent import Agent, Outcome, Step, arm_action
 from .build import AgentSettings, Mind, build_agent
 from .configurator import Configurator, ConfiguratorSettings
@@ -231,19 +231,13 @@ def true_agent(
     Args:
         noise_m: shake of the scripted hand that proposes; None: the planner gets no proposals.
     """
-    proposer = None
-    if noise_m is not None:
-        waypoints, _, _ = script(goal.task, world.driver, seed=seed)
-        # A shaken hand never stands exactly at its waypoint: one that waits for that would hover for ever.
-        loose = [replace(w, tolerance_m=max(w.tolerance_m, 1.25 * noise_m)) for w in waypoints]
-        proposer = NoisyScript(world, ScriptedHand(loose), noise_m)
-    planner = planner or ceiling_planner()
+    hand = _shaken_hand(world, goal, seed, noise_m)
     return Agent(
         arm=world.arm,
         perception=TruePerception(world, goal),
         memory=lambda: ShortTermMemory(frames=2),
         costs=TrueCosts(),
-        actor=SimulatingActor(SimulatorModel(world), planner, proposer),
+        actor=SimulatingActor(SimulatorModel(world), planner or ceiling_planner(), hand),
         configurator=Configurator(
             ConfiguratorSettings(mode="planner", reached_distance=NEAR_M, reached_steps=-1.0)
         ),
@@ -251,17 +245,35 @@ def true_agent(
 
 
 def seeing_agent(
-    mind: Mind, world: World, settings: AgentSettings | None = None, *, planner: Planner | None = None
+    mind: Mind,
+    world: World,
+    goal: TaskGoal,
+    *,
+    seed: int,
+    planner: Planner | None = None,
+    noise_m: float | None = 0.02,
+    settings: AgentSettings | None = None,
 ) -> Agent:
-    """The agent of a learned model, with the simulator in place of its imagination."""
-    settings = settings or AgentSettings(stop_on_surprise=False)
-    if planner is None:
-        planner = replace(settings.planner, candidates=48, iterations=1, elites=8, refine_steps=0)
-    agent = build_agent(mind, world.arm, settings, planner=planner)
+    """As `true_agent`, but goals and futures are pictures, seen and scored by the learned model: true dynamics, learned
+    eyes.  The same search as there, so that the two ceilings differ by the eyes alone."""
+    settings = settings or AgentSettings(
+        stop_on_surprise=False, configurator=ConfiguratorSettings(mode="planner")
+    )
     perception = Perception(mind.model)
     model = SimulatorModel(world, look=lambda observation: perception.see(observation).latent)
-    agent.actor = Actor(model, mind.heads.get("policy"), planner, horizon=settings.planner.horizon)
+    hand = _shaken_hand(world, goal, seed, noise_m)
+    agent = build_agent(mind, world.arm, settings)
+    agent.actor = SimulatingActor(model, planner or ceiling_planner(), hand)
     return agent
+
+
+def _shaken_hand(world: World, goal: TaskGoal, seed: int, noise_m: float | None) -> NoisyScript | None:
+    if noise_m is None:
+        return None
+    waypoints, _, _ = script(goal.task, world.driver, seed=seed)
+    # A shaken hand never stands exactly at its waypoint: one that waits for that would hover for ever.
+    loose = [replace(w, tolerance_m=max(w.tolerance_m, 1.25 * noise_m)) for w in waypoints]
+    return NoisyScript(world, ScriptedHand(loose), noise_m)
 
 
 def pursue_with_simulator(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from agent.build import load_mind
 from agent.ceiling import (
     NoisyScript,
     SimulatorModel,
@@ -15,6 +17,7 @@ from agent.ceiling import (
     TruePerception,
     act,
     ceiling_planner,
+    seeing_agent,
     true_agent,
 )
 from agent.task import Goal, Task
@@ -123,6 +126,42 @@ def attempt(world, task: str, seed: int, *, steps: int, noise_m: float | None = 
 def test_reach_without_proposals(world) -> None:
     small = {"candidates": 24, "iterations": 3, "horizon": 1}
     assert attempt(world, "reach", 30000, steps=16, noise_m=None, **small)
+
+
+def test_with_learned_eyes_the_future_is_what_will_be_seen() -> None:
+    """Two decisions of the shipped model's eyes: what was imagined is what the eyes see next, and it helps."""
+    mind = load_mind("forearm-panda")
+    sees = mind.model.conventions
+    arm, driver = make_arm(
+        split="held_out", cameras=sees.cameras, width=sees.image_size, height=sees.image_size,
+        period_s=sees.period_s,
+    )  # fmt: skip
+    world = SimpleNamespace(arm=arm, driver=driver)
+    begin("reach", arm, driver, seed=30005)
+    goal = make_goal("reach", arm, driver, seed=30005)
+    judge = Judge(goal, driver)
+    agent = seeing_agent(
+        mind,
+        world,
+        goal,
+        seed=0,
+        planner=ceiling_planner(candidates=16, iterations=2, horizon=1),
+        noise_m=None,
+    )
+    steps, distances = [], []
+
+    def see(step) -> None:
+        steps.append(step)
+        distances.append(judge.see(step.percept.observation).distance_m)
+
+    goals = [Goal(frames=view.frames, name=view.name) for view in goal.views]  # no pose is told
+    agent.pursue(Task(goals=goals, budget_steps=2), on_step=see, stop_when_reached=False)
+    for before, after in itertools.pairwise(steps):
+        imagined = before.decision.plan.imagined
+        torch.testing.assert_close(imagined.latents[0, 0, -1:], after.percept.latent, atol=1e-3, rtol=0)
+        torch.testing.assert_close(imagined.poses[0, 0, -1], after.percept.pose[0], atol=1e-5, rtol=0)
+    assert distances[2] < distances[0] - 0.04, distances
+    arm.close()
 
 
 @pytest.mark.slow
