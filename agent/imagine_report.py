@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.source import open_log
+from world_model.health import Health
 
 from .build import Mind, load_mind
 from .imagining import (
@@ -19,6 +20,7 @@ from .imagining import (
     actions_from,
     axis_check,
     encode,
+    health_of,
     imagine_from,
     landscape_misses,
     landscapes_at,
@@ -29,6 +31,8 @@ from .seeing import figures as draw
 from .seeing import imagination as look
 from .seeing.imagination_recording import record_imagination
 from .seeing.report import Report
+
+ONE_FUTURE = "this model has no latent variable z: from the same actions it imagines one future, the mean of what may come"
 
 
 @dataclass(kw_only=True)
@@ -73,9 +77,11 @@ def report_imagination(
     shown = look.look_closely(
         mind, found, first, start, *imagine_from(mind.model, first, start, horizon, context=context)
     )
-    words = [*_words(rolled, horizon), *misses.words, *check.words]
+    health = health_of(mind.model, found, context=context)
+    words = [*_words(rolled, horizon), *misses.words, *check.words, *_health_words(health)]
     figures = {
         **rolled.figures,
+        "health": {} if health is None else health.figures,
         "axis_matrix": check.matrix.tolist(),
         "axis_residual_m": check.residual_m,
         "camera_yaw_error_deg": check.yaw_error_deg,
@@ -89,9 +95,13 @@ def report_imagination(
     _film(report, mind, shown, out)
     _errors(report, rolled, check, out)
     _landscapes(report, mind, first, start, true, context, out)
-    spread = _inside(report, mind, found, shown, context, out)
-    if spread is not None:
-        figures["futures_disagree"] = spread
+    figures["futures_disagree"] = spread = _inside(report, mind, found, shown, context, out)
+    words.append(
+        ONE_FUTURE
+        if spread is None
+        else f"{look.FUTURES} futures of the same actions differ by {spread[0]:.3f} one step ahead, by {spread[-1]:.3f} "
+        f"after {horizon} (a step really changes the latent by {rolled.copy_last[0] ** 0.5:.3f})"
+    )
     report.details("Numbers", figures)
     report.made_with(configuration or {"data": str(data), "model": model})
     cameras = mind.model.conventions.cameras
@@ -123,6 +133,17 @@ def _words(rolled: RollOuts, horizon: int) -> list[str]:
         else f"with other actions it would err {wrong[0]:.2f} times as much: it hardly listens to its actions",
         f"the hand, told how far it really moved, is imagined to {near:.1f} mm one step ahead, {far:.1f} mm after {horizon}",
     ]
+
+
+def _health_words(health: Health | None) -> list[str]:
+    if health is None:
+        return []
+    said = [
+        f"the representation is {health.words}: {health.rank:.0f} directions of {health.dim} in use (RankMe "
+        f"{health.rankme:.0f}, LiDAR {health.lidar:.0f}), the true actions first of 16 in {100 * health.top1:.0f} %"
+    ]
+    read = [f"{name.replace('_', ' ')} to {p.error:.3g} {p.unit}" for name, p in health.probes.items()]
+    return [*said, f"probes fitted on half of these episodes read off the other half: {', '.join(read)}"]
 
 
 def _film(report: Report, mind: Mind, shown: look.Shown, out: Path) -> None:
@@ -172,7 +193,7 @@ def _inside(
     report.heading("The latent's path")
     report.picture(
         look.components(found, shown, out / "components.png"),
-        "The first three principal components of all latents seen, in which both curves are draw.",
+        "The first three principal components of all latents seen, in which both curves are drawn.",
     )
     features = look.features(mind, shown, out / "features.png")
     if features is not None:
@@ -191,8 +212,9 @@ def _inside(
             plot=False,
         )
     futures = look.futures(mind, shown, out / "futures.png", context=context)
-    if futures is None:
-        return None
     report.heading("Several futures")
+    if futures is None:
+        report.text(ONE_FUTURE)
+        return None
     report.picture(futures[0], "The same actions, imagined with several draws of the latent variable z.")
     return futures[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -16,7 +16,7 @@ from data.types import CLOSEDNESS, Memory
 from planners.costs.goal import GoalDistance
 from planners.costs.total import Term, TotalCost
 from planners.landscape import Landscape, landscape
-from world_model.health import given_actions
+from world_model.health import Health, given_actions, measure
 
 from .recorded import Stretch
 
@@ -74,6 +74,35 @@ def encode(model: Any, stretch: Stretch, *, batch: int = 64) -> Encoded:
         for i in range(0, len(stretch.frames), batch)
     ]
     return Encoded(stretch=stretch, latents=torch.cat(parts)[None])
+
+
+def health_of(model: Any, episodes: Sequence[Encoded], *, context: int = 3, ahead: int = 3) -> Health | None:
+    """The model's health on these episodes, cut into as many clips of each; None where there are fewer than two clips.
+
+    The first half of the episodes fits the probes and the second judges them.
+    """
+    length = context + ahead
+    pieces = [[(e, t) for t in range(0, len(e.stretch.frames) - length + 1, length)] for e in episodes]
+    pieces = [p for p in pieces if p]
+    each = min((len(p) for p in pieces), default=0)
+    if each * len(pieces) < 2:
+        return None
+    if len(pieces) > 2 and len(pieces) % 2:
+        pieces = pieces[:-1]  # an even number of episodes, equally long: halves do not share one
+    chosen = [p[i] for p in pieces for i in np.linspace(0, len(p) - 1, each).astype(int)]
+
+    def clips(of: Callable[[Encoded], Tensor], frames: int = length) -> Tensor:
+        return torch.stack([of(e)[t : t + frames] for e, t in chosen])
+
+    names = set.intersection(*(set(e.stretch.objects) for e, _ in chosen))
+    return measure(
+        model,
+        clips(lambda e: e.latents[0]),
+        clips(lambda e: e.stretch.poses),
+        clips(lambda e: e.stretch.actions, length - 1),
+        objects={n: clips(lambda e, n=n: e.stretch.objects[n]) for n in sorted(names)},
+        context=context,
+    )
 
 
 def context_at(encoded: Encoded, start: int, frames: int) -> Memory:

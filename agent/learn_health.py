@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from agent.imagining import actions_from, landscapes_at, roll_outs
 from agent.imagining import encode as see
@@ -19,12 +19,14 @@ from world_model.health import on_health
 from world_model.train.parts import Health
 
 
-def held_out(cache: FrameCache, *, length: int, validation: float, count: int = 32) -> dict[str, Tensor]:
+def held_out(cache: FrameCache, *, length: int, validation: float, count: int = 96) -> dict[str, Any]:
     """Clips of held-out episodes, for the health figures; where simulated, with the objects' true poses."""
     clips = ClipDataset(cache, length=length, split="validation", validation=validation)
     chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
     batch = clips.batch(chosen)
-    return {name: batch[name] for name in ("frames", "poses", "actions")}
+    rows = clips.starts[torch.from_numpy(chosen)][:, None] + torch.arange(length)
+    objects = {name: torch.from_numpy(poses[rows.numpy()]) for name, poses in cache.objects().items()}
+    return {**{name: batch[name] for name in ("frames", "poses", "actions")}, "objects": objects}
 
 
 def health_hook(
@@ -45,7 +47,7 @@ def health_hook(
     return measured
 
 
-def draw_imagination(world: Any, clips: dict[str, Tensor], path: Path, *, context: int) -> None:
+def draw_imagination(world: Any, clips: dict[str, Any], path: Path, *, context: int) -> None:
     """Errors of imagined against real by horizon, and the energy around a true action, as two pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     device = next(world.parameters()).device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from data.types import Conventions, Episode
 
 @dataclass(kw_only=True, slots=True)
 class Stretch:
-    """T model steps: frames uint8 [T, V, H, W, 3], poses [T, 7], actions [T-1, 7], the rows they came from."""
+    """T model steps: frames uint8 [T, V, H, W, 3], poses [T, 7], actions [T-1, 7], the rows they came from, and, of a
+    simulation, the objects' true poses [T, 7] (xyz, xyzw), for probes alone."""
 
     frames: Tensor
     poses: Tensor
     actions: Tensor
     rows: np.ndarray
+    objects: dict[str, Tensor] = field(default_factory=dict)
 
 
 def longest_stretch(episode: Episode, conventions: Conventions, *, most: int | None = None) -> Stretch:
@@ -45,4 +47,5 @@ def longest_stretch(episode: Episode, conventions: Conventions, *, most: int | N
         poses=steps.poses.float(),
         actions=steps.actions.float(),
         rows=rows,
+        objects={name: torch.from_numpy(poses[rows]).float() for name, poses in episode.objects.items()},
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.types import Imagined, Memory
 from world_model.compact import absolute
-from world_model.heads.probes import Probe, linear_probe, targets_of
+from world_model.heads.probes import Probe, linear_probe, mlp_probe, targets_of
 
 CANDIDATES = 16
 
@@ -136,8 +136,8 @@ def measure(
 ) -> Health:
     """Judge a model on held-out clips: latents [B, T, N, D], poses [B, T, 7], actions [B, T-1, 7].
 
-    `objects` name -> [B, T, 7] (xyz and xyzw), where a simulator knows them, are probed for too.  The clips should
-    be of different episodes: half of them fit the probes and the other half judge them.
+    `objects` name -> [B, T, 7] (xyz and xyzw), where a simulator knows them, are probed for too, if they are there in
+    all clips.  The clips should be of different episodes: the first half of them fits the probes, the other judges.
     """
     copy_ratio, wrong_ratio, top1 = measure_dynamics(model, latents, poses, actions, context=context)
     b, t = latents.shape[:2]
@@ -160,11 +160,13 @@ def measure(
     frames = latents.flatten(0, 1).flatten(1)
     keep = torch.linspace(0, len(frames) - 1, min(len(frames), most_samples)).long()
     train = (torch.arange(b) < b // 2).repeat_interleave(t)[keep]
-    wanted = targets_of(
-        poses.flatten(0, 1)[keep], {k: v.flatten(0, 1)[keep] for k, v in (objects or {}).items()}
-    )
+    there = {k: v.flatten(0, 1)[keep] for k, v in (objects or {}).items() if bool(torch.isfinite(v).all())}
+    wanted = targets_of(poses.flatten(0, 1)[keep], there)
     if b >= 4:
         health.probes = {name: linear_probe(frames[keep], target, train) for name, target in wanted.items()}
+        for name in (f"{thing}_xyz" for thing in there):
+            if name in wanted:  # places of things are seldom linear in a latent
+                health.probes[f"{name}_mlp"] = mlp_probe(frames[keep], wanted[name], train)
     health.collapsed, health.warnings = _verdict(
         health, float(std.square().mean().sqrt() / size.clamp(min=1e-12))
     )

@@ -9,6 +9,7 @@ import torch
 from agent.imagining import (
     Encoded,
     axis_check,
+    health_of,
     landscape_misses,
     landscapes_at,
     refined_lowest,
@@ -70,6 +71,19 @@ def test_who_knows_the_truth_makes_no_error(absolute):
     assert min(rolled.copy_last) > 1e-4
     assert max(rolled.figures["copy_ratio"]) < 1e-3
     assert min(rolled.figures["wrong_ratio"]) > 1
+
+
+def test_health_comes_of_clips_of_all_episodes_and_their_objects():
+    episodes = [episode(seed, steps=30 + seed) for seed in range(5)]
+    for each in episodes:
+        upright = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(len(each.stretch.poses), 4)
+        each.stretch.objects["cube"] = torch.cat([each.stretch.poses[:, :3], upright], -1)
+    health = health_of(Knows(), episodes)
+    assert health.top1 == 1.0
+    assert health.probes["cube_xyz"].error < 1.0  # mm
+    assert "cube_xyz_mlp" in health.probes
+    assert health.words.startswith("no better") is False
+    assert health_of(Knows(), [episode(0, steps=7)]) is None
 
 
 def test_who_is_deaf_to_actions_is_found_out():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.types import Conventions, Imagined, Memory
-from world_model.heads.probes import Target, linear_probe, ridge, targets_of
+from world_model.heads.probes import Target, linear_probe, mlp_probe, ridge, targets_of
 from world_model.health import lidar, measure, on_health, rankme
 
 DIM = 32
@@ -132,6 +132,38 @@ def test_probes_read_metres_and_angles() -> None:
     whole = linear_probe(z, Target(values=yaw, angle=True, unit="deg", per_unit=180 / math.pi), train)
     assert whole.r2 < 0.2
     assert whole.error == pytest.approx(90, abs=12)
+
+
+def test_a_small_mlp_reads_what_is_bent_and_draws_no_noise_but_its_own() -> None:
+    g = torch.Generator().manual_seed(0)
+    place = torch.rand(800, 2, generator=g) * 2 - 1  # its latent is a map of bumps, as a picture's is
+    centres = torch.rand(40, 2, generator=g) * 2 - 1
+    z = torch.exp(-4 * torch.cdist(place, centres).square()) @ torch.randn(40, 20, generator=g)
+    z = (z - z.mean(0)).tanh()
+    target = Target(values=0.1 * place)
+    train = torch.arange(800) < 500
+    state = torch.get_rng_state()
+    bent = mlp_probe(z, target, train)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bent == mlp_probe(z, target, train)
+    assert bent.error < 0.6 * linear_probe(z, target, train).error
+    assert bent.r2 > 0.97
+    nothing = mlp_probe(torch.randn(800, 20, generator=g), target, train)
+    assert nothing.r2 < 0.05
+    assert nothing.error == pytest.approx(76.5, abs=8)  # mm to the middle of a square of 200 mm
+
+
+def test_where_things_are_is_probed_both_ways_if_they_are_in_all_clips() -> None:
+    world = Linear()
+    latents, poses, actions = world.clips()
+    there = torch.cat([poses[..., :3].flip(-1), torch.tensor([0.0, 0, 0, 1]).expand(*poses.shape[:2], 4)], -1)
+    gone = there.clone()
+    gone[3, 2] = torch.nan
+    health = measure(world, latents, poses, actions, objects={"cube": there, "cup": gone})
+    assert health.probes["cube_xyz"].r2 > 0.9
+    assert health.probes["cube_xyz_mlp"].r2 > 0.9
+    assert not [name for name in health.probes if name.startswith("cup")]
+    assert {"probe_cube_xyz_mm", "probe_cube_xyz_mlp_mm"} <= set(health.figures)
 
 
 def test_targets_that_never_change_are_left_out() -> None:
