@@ -1,9 +1,9 @@
 """Energy against time, planner by planner, on one world model; and what the search itself costs.
 
-Prints tables and writes benchmarks/results/planners.json.  `--model DIR` takes a trained compact model and builds
-problems from the simulator; without it the shipped model is used, or, where there is none, a compact model with
-random but smooth dynamics.  Times are CPU seconds of one thread, which a busy machine does not stretch; those of
-the deadline are wall time, and a busy machine shows in them.
+Prints tables and writes benchmarks/results/planners.json; `--parts` measures some of it and keeps the rest.
+`--model DIR` takes a trained compact model and builds problems from the simulator; without it the shipped model is
+used, or, where there is none, a compact model with random but smooth dynamics.  Times are CPU seconds of one thread;
+those of the deadline are wall time: measure them on a quiet core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.types import CLOSEDNESS, Conventions, Imagined, Memory
+from benchmarks.planner_problems import Problem, chosen_model
+from data.types import CLOSEDNESS, Imagined, Memory
 from planners.actions import ActionSpace
 from planners.cem import CEM
 from planners.cem_vjepa2 import CEMVJepa2
@@ -41,7 +42,8 @@ from planners.search import Search
 from planners.seeded import Seeded
 
 RESULTS = Path(__file__).parent / "results" / "planners.json"
-Problem = tuple[Memory, Tensor]
+CASES = ((2, 400, 0.05), (1, 800, 0.075))  # horizon, V-JEPA 2's samples, half the box in metres
+PARTS = ("overhead", "energy2", "energy1", "batch", "deadline")
 
 
 class Changes:
@@ -61,73 +63,6 @@ class Changes:
             targets.append(told.round())
         actions = torch.cat([actions[..., :CLOSEDNESS], torch.stack(targets, -1)[..., None]], -1)
         return self.model.imagine(memory, actions, z)
-
-
-def random_model(seed: int = 0) -> Imagines:
-    """A compact model of the usual size whose untrained predictor listens to the actions."""
-    from world_model.compact import CompactModel
-
-    torch.manual_seed(seed)
-    model = CompactModel(Conventions()).eval()
-    for name, weight in model.predictor.named_parameters():
-        if weight.dim() > 1 and not weight.any():  # AdaLN and the output start at zero
-            torch.nn.init.normal_(weight, std=0.3 / weight.shape[1] ** 0.5)
-        elif "bias" in name:
-            torch.nn.init.zeros_(weight)
-    return model.requires_grad_(False)
-
-
-def random_problems(model: Imagines, count: int, horizon: int) -> list[Problem]:
-    """Goals that some plan leads to, and a little noise that none does."""
-    generator = torch.Generator().manual_seed(1)
-    problems = []
-    for _ in range(count):
-        poses = torch.tensor([0.5, 0.0, 0.2, 3.1416, 0.0, 0.0, 0.0]).repeat(1, 3, 1)
-        poses[..., :3] += 0.05 * torch.randn(1, 3, 3, generator=generator)
-        moves = torch.zeros(1, 2, 7)
-        moves[..., :3] = 0.03 * torch.randn(1, 2, 3, generator=generator)
-        memory = Memory(latents=torch.randn(1, 3, 1, 256, generator=generator), poses=poses, actions=moves)
-        plan = torch.zeros(1, 1, horizon, 7)
-        plan[..., :3] = (0.03 * torch.randn(1, 1, 1, 3, generator=generator)).clamp(-0.045, 0.045)
-        plan[..., CLOSEDNESS] = float(torch.rand((), generator=generator) < 0.5)
-        with torch.no_grad():
-            goal = model.imagine(memory, plan).latents[:, 0, -1]
-        problems.append((memory, goal + 0.05 * torch.randn(goal.shape, generator=generator)))
-    return problems
-
-
-def simulated_problems(model: Any, count: int, horizon: int) -> list[Problem]:
-    """Held-out scenes on the way to a grasp: the last three moments, and what is seen `horizon` steps later."""
-    from agent.memory import ShortTermMemory
-    from agent.perception import Perception
-    from envs import make_arm
-    from envs.expert import ScriptedHand
-    from envs.tasks import begin, script
-
-    conventions, perception, problems = model.conventions, Perception(model), []
-    arm, driver = make_arm(
-        split="held_out",
-        cameras=conventions.cameras,
-        width=conventions.image_size,
-        height=conventions.image_size,
-        period_s=conventions.period_s,
-    )
-    for index in range(count):
-        observation = begin("grasp", arm, driver, seed=30000 + index)
-        hand = ScriptedHand(script("grasp", driver, seed=30000 + index)[0], step_m=0.04)
-        memory, rng = ShortTermMemory(frames=3), np.random.default_rng(index)
-        for _ in range(2 + int(rng.integers(0, 5))):
-            memory.perceive(perception.see(observation))
-            outcome = arm.act(hand.act(observation.pose, observation.commanded, driver.object_poses()))
-            memory.did(outcome.commanded)
-            observation = arm.observe()
-        memory.perceive(perception.see(observation))
-        context = memory.context()
-        for _ in range(horizon):
-            arm.act(hand.act(observation.pose, observation.commanded, driver.object_poses()))
-            observation = arm.observe()
-        problems.append((context, perception.see(observation).latent))
-    return problems
 
 
 def energy_against_time(
@@ -180,6 +115,7 @@ def energy_against_time(
                 "milliseconds": statistics.median(p.milliseconds["total"] for p in found),
                 "candidate_steps": statistics.median(p.info["candidate_steps"] for p in found),
                 "energy_of_theirs": statistics.mean(gains),
+                "worst": max(gains),
                 "lower": sum(g < 1 for g in gains),
                 "time_to_theirs": statistics.median(shares),
                 "within_a_tenth": sum(s <= 0.1 for s in shares),
@@ -256,22 +192,47 @@ def batch_of_problems(model: Imagines, problems: list[Problem]) -> dict[str, flo
     return {"together": together, "alone": statistics.mean(plan.milliseconds["total"] for plan in alone)}
 
 
-def deadlines(
-    model: Imagines, problem: Problem, milliseconds: float = 150.0, repeats: int = 100
-) -> dict[str, float]:
+def deadlines(model: Imagines, problem: Problem, repeats: int = 100) -> list[dict[str, Any]]:
     """Wall time of plans under a deadline, as shares of it."""
     energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=problem[1]))])
-    planner = Seeded(horizon=4, candidates=128, iterations=100)
-    taken = []
-    for seed in range(repeats):
-        plan = planner.plan(problem[0], model, energy, budget=Budget(deadline_ms=milliseconds), seed=seed)
-        taken.append(plan.milliseconds["total"] / milliseconds)
-    return {
-        "deadline_ms": milliseconds,
-        "median": statistics.median(taken),
-        "p99": float(np.quantile(taken, 0.99)),
-        "late_by_ten_per_cent": sum(share > 1.1 for share in taken) / repeats,
-    }
+    found = []
+    for name, planner, milliseconds in (
+        ("seeded", Seeded(horizon=4, candidates=128, iterations=100), 150.0),
+        ("seeded", Seeded(horizon=4, candidates=128, iterations=2, refine_steps=1000), 150.0),
+        ("local", Seeded(horizon=4, candidates=40, iterations=100, guesses=0, local=LocalSearch()), 150.0),
+        ("icem", ICEM(horizon=4, candidates=128, iterations=100), 60.0),
+        ("mppi", MPPI(horizon=4, candidates=256, iterations=100), 60.0),
+    ):
+        budget = Budget(deadline_ms=milliseconds)
+        taken = []
+        for seed in range(repeats):
+            plan = planner.plan(problem[0], model, energy, budget=budget, seed=seed)
+            taken.append(plan.milliseconds["total"] / milliseconds)
+        found.append(
+            {
+                "planner": name,
+                "deadline_ms": milliseconds,
+                "repeats": repeats,
+                "median": statistics.median(taken),
+                "p99": float(np.quantile(taken, 0.99)),
+                "most": max(taken),
+            }
+        )
+    return found
+
+
+def show_energy(rows: list[dict[str, Any]]) -> None:
+    horizon, samples, _ = next(case for case in CASES if case[0] == rows[0]["horizon"])
+    print(
+        f"\nhorizon {horizon}, {samples} samples x 10 for V-JEPA 2's planner, {rows[0]['problems']} problems"
+    )
+    print("planner      CPU ms  cand. steps  end / theirs  worst   lower  time to theirs  within 1/10")
+    for row in rows:
+        print(
+            f"{row['planner']:10s} {row['milliseconds']:8.1f} {row['candidate_steps']:12.0f} "
+            f"{row['energy_of_theirs']:13.5f} {row['worst']:8.5f} {row['lower']:4d} {row['time_to_theirs']:15.3f} "
+            f"{row['within_a_tenth']:8d} / {row['problems']}"
+        )
 
 
 def main() -> None:
@@ -284,62 +245,40 @@ def main() -> None:
     )
     parser.add_argument("--problems", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=(), help="these planners, beside V-JEPA 2's")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, name, make = chosen_model(options.model, random=options.random)
     print(f"{name}; {platform.processor() or platform.machine()}, one thread, torch {torch.__version__}")
+    results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    results |= {"model": name, "torch": torch.__version__, "load": round(os.getloadavg()[0], 1)}
     Search.now = time.thread_time
-    results: dict[str, Any] = {"model": name, "problems": options.problems, "overhead_ms": overhead()}
-    for planner, spent in results["overhead_ms"].items():
-        print(f"search alone, 512 candidates x 8 steps: {planner:8s} {spent:.2f} CPU ms an iteration")
-    results["energy"] = []
-    for horizon, samples, box_m in ((2, 400, 0.05), (1, 800, 0.075)):
-        rows = energy_against_time(
-            model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only
-        )  # fmt: skip
-        results["energy"] += rows
-        print(
-            f"\nhorizon {horizon}, {samples} samples x 10 for V-JEPA 2's planner, {options.problems} problems"
-        )
-        print("planner      CPU ms  cand. steps  end / theirs  lower  time to theirs  within 1/10")
-        for row in rows:
-            print(
-                f"{row['planner']:10s} {row['milliseconds']:8.1f} {row['candidate_steps']:12.0f} "
-                f"{row['energy_of_theirs']:13.4f} {row['lower']:6d} {row['time_to_theirs']:15.3f} "
-                f"{row['within_a_tenth']:8d} / {row['problems']}"
-            )
-    results["batch_ms"] = batch_of_problems(model, make(min(16, options.problems), 2))
-    print(
-        "\na problem, planned together / alone (CPU ms): {together:.1f} / {alone:.1f}".format(
-            **results["batch_ms"]
-        )
-    )
+    if "overhead" in options.parts:
+        results["overhead_ms"] = overhead()
+        for planner, spent in results["overhead_ms"].items():
+            print(f"search alone, 512 candidates x 8 steps: {planner:8s} {spent:.2f} CPU ms an iteration")
+    for horizon, samples, box_m in CASES:
+        if f"energy{horizon}" in options.parts:
+            rows = energy_against_time(
+                model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only
+            )  # fmt: skip
+            results[f"energy{horizon}"] = rows
+            show_energy(rows)
+    if "batch" in options.parts:
+        results["batch_ms"] = batch_of_problems(model, make(min(16, options.problems), 2))
+        alone, together = results["batch_ms"]["alone"], results["batch_ms"]["together"]
+        print(f"\na problem, planned together / alone (CPU ms): {together:.1f} / {alone:.1f}")
     Search.now = time.perf_counter
-    results["deadline"] = deadlines(model, make(1, 4)[0])
-    print(
-        "deadline {deadline_ms:.0f} ms: median {median:.2f}, p99 {p99:.2f} of it (wall)".format(
-            **results["deadline"]
-        )
-    )
+    if "deadline" in options.parts:
+        results["deadline"] = deadlines(model, make(1, 4)[0])
+        for row in results["deadline"]:
+            print(
+                "deadline {deadline_ms:.0f} ms, {planner}: median {median:.3f}, p99 {p99:.3f}, most {most:.3f} of it "
+                "(wall, {repeats} plans)".format(**row)
+            )
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def chosen_model(
-    path: str | None, *, random: bool
-) -> tuple[Imagines, str, Callable[[int, int], list[Problem]]]:
-    """The model, what it is, and what makes problems for it."""
-    from world_model.checkpoint import SHIPPED, load_model
-
-    shipped = sorted(p.parent for p in SHIPPED.glob("*/config.json"))
-    if path is None and shipped and not random:
-        path = str(shipped[0])
-    if path is None or random:
-        untrained = random_model()
-        return untrained, "random dynamics", lambda count, horizon: random_problems(untrained, count, horizon)
-    model: Any = load_model(path).eval().requires_grad_(False)
-    return model, f"model {Path(path).name}", lambda count, horizon: simulated_problems(model, count, horizon)
 
 
 if __name__ == "__main__":
