@@ -26,7 +26,7 @@ from .trajectory import shortest_duration
 
 MAX_SPEED_M_S, MAX_TURN_RAD_S = 0.5, 1.0
 SETTLED_SHARE = 0.8  # of a model step is motion; the rest lets the impedance settle
-ARRIVED_M, RESTING_M_S = 0.003, 0.03
+ARRIVED_M, RESTING_M_S = 0.003, 0.015
 START_POSE = np.array([0.45, 0.0, 0.30, np.pi, 0.0, 0.0, 0.0])
 # Where Panda and FR3 both can go.
 _FR3_LOW = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])

@@ -163,23 +163,27 @@ class Servant:
         for work in (self._listen, self._tell, self._move_fingers):
             threading.Thread(target=work, daemon=True).start()
         while not self._ended.is_set():
-            if not self._start.wait(0.05):
-                continue
-            # Cleared before the order is looked at: one that comes in between is seen in the next turn.
-            self._start.clear()
-            with self._lock:
-                if self._wanted is None or self.error:  # held again in the meantime
-                    continue
-            self._following = True
-            try:
-                self._client.control(self)
-            except ClientError as error:
-                self.error = str(error)
-            self._following = False
-            with self._lock:
-                self._path = self._wanted = None
-                self._end(self.error or "the motion ended")
+            self._follow_orders()
         self._client.close()
+
+    def _follow_orders(self) -> None:
+        """Wait a moment for an order, and follow it and those that come meanwhile until the motion ends."""
+        if not self._start.wait(0.05):
+            return
+        # Cleared before the order is looked at: one that comes in between is seen the next time.
+        self._start.clear()
+        with self._lock:
+            if self._wanted is None or self.error:  # held again in the meantime
+                return
+        self._following = True
+        try:
+            self._client.control(self)
+        except ClientError as error:
+            self.error = str(error)
+        self._following = False
+        with self._lock:
+            self._path = self._wanted = None
+            self._end(self.error or "the motion ended")
 
     def _listen(self) -> None:
         # An agent that crashes resets the line, or leaves half an order on it: an end, too.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 
 import numpy as np
 from hypothesis import given, settings
@@ -88,12 +90,46 @@ def test_braking_stays_on_the_way_to_the_goal(goal, turn, duration, share) -> No
 
 
 class _Anything:
-    """A robot that nobody reads."""
+    """A robot that nobody reads, and that follows perfectly."""
 
     loop_s = 0.001
 
+    def control(self, follow: Servant) -> None:
+        follow.begin(np.eye(4))
+        for _ in range(1000):
+            self.last = follow.next(0.001)
+
     def read(self) -> Reading:
         return Reading(time_s=0, frame=[], joints=[], mode="", errors=[], force_n=0, success=1)
+
+
+class _OrderedTooLate(threading.Event):
+    """An order comes just when the wait for it has run out."""
+
+    def __init__(self, order: Callable[[], None]) -> None:
+        super().__init__()
+        self._order = order
+
+    def wait(self, timeout: float | None = None) -> bool:
+        order, self._order = self._order, lambda: None
+        ready = super().wait(0)
+        order()
+        return ready
+
+
+def test_an_order_that_comes_as_the_wait_runs_out_is_followed() -> None:
+    """Seen on a busy machine: a motion that never began."""
+    ours, theirs = socket.socketpair()
+    goal = frame(np.array([0.1, 0.0, 0.0]), np.zeros(3))
+    order = {"frame": goal.ravel().tolist(), "duration_s": 0.2, "number": 1, "closedness": 0.0}
+    with ours, theirs:
+        robot = _Anything()
+        one = Servant(robot, Settings(armed=True, patience_s=1e6), ours)  # type: ignore[arg-type]
+        one._start = _OrderedTooLate(lambda: one.go(order))
+        one._follow_orders()
+        one._follow_orders()
+    np.testing.assert_allclose(robot.last, goal, atol=1e-9)
+    assert one._outcome == (1, "arrived")
 
 
 steps = st.tuples(vector, st.floats(0.05, 0.5), st.integers(1, 250), st.booleans())
