@@ -2,7 +2,7 @@
 
 config.json          what to build, what the model takes for granted, a checksum of each file
 model.safetensors    the world model
-policy.safetensors   a head, and so on for critic, ensemble, decoder
+policy.safetensors   a head, and so on for critic, body, ensemble, decoder
 card.json            data, recipe, time, hardware, figures, limits
 """
 
@@ -29,8 +29,10 @@ MODELS = {"compact": "world_model.compact:CompactModel", "dense": "world_model.d
 HEADS = {
     "policy": "world_model.heads.policy:Policy",
     "critic": "world_model.heads.critic:Critic",
+    "body": "world_model.heads.body:Body",
     "ensemble": "world_model.heads.ensemble:Ensemble",
     "decoder": "world_model.heads.decoder:Decoder",
+    "usual": "world_model.heads.usual:Usual",
 }
 
 
@@ -83,6 +85,14 @@ def save_head(
     described.heads[name] = dict(config)
     sync(temporary)
     temporary.replace(path / f"{name}.safetensors")
+    write_text(path / "config.json", _dump(described))
+    return path
+
+
+def set_normalisation(path: Path, **values: Any) -> Path:
+    """Change what a model's folder says of normal numbers: what is named, and nothing else."""
+    described = describe(path)
+    described.normalisation |= values
     write_text(path / "config.json", _dump(described))
     return path
 

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from world_model.checkpoint import describe, load_heads
 from world_model.train.latents import Latents
-from world_model.train.panda import PandaModel, body_error, touch_error
+from world_model.train.panda import PandaModel, touch_error
 
 
 def bring_heads(model: nn.Module, folder: str | Path) -> list[str]:
-    """Give the learner the policy and the critic of a model's folder, where they fit; returns their names."""
+    """Give the learner the policy, the critic and the sense of body of a model's folder, where they fit; returns their names."""
     if not isinstance(model, PandaModel):
         return []
     brought: list[str] = []
-    stored = [name for name in ("policy", "critic") if name in describe(folder).heads]
+    stored = [name for name in ("policy", "critic", "body") if name in describe(folder).heads]
     for name, head in load_heads(folder, names=stored).items():
         own = getattr(model, name)
         shapes = {key: value.shape for key, value in own.state_dict().items()}
@@ -90,7 +90,7 @@ def settle(
         )  # [B, 2, N, D]
         inverse = model.inverse.loss(pairs, latents.actions[rows][:, None].to(device))
         touch = touch_error(model.touch(pairs[:, 0, 0]), held[rows].to(device))
-        body = body_error(model.body(pairs[:, 0, 0]), latents.poses[rows].to(device))
+        body = model.body.loss(pairs[:, 0], latents.poses[rows].to(device))
         (inverse + touch + body).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Small heads on frozen latents, in minutes: policy, critic, ensemble, decoder.
+"""Small heads on frozen latents, in minutes: policy, critic, body, ensemble, decoder.
 
 Goals are hindsight: a later frame of the same episode, anywhere up to its end (short ones alone teach the arm, not
 the object) or, with a chance of `near_share`, within `near_steps`.
@@ -43,6 +43,7 @@ class HeadSettings:
 DEFAULTS = {
     "policy": HeadSettings(steps=6000),
     "critic": HeadSettings(steps=2500),
+    "body": HeadSettings(steps=2000),
     "ensemble": HeadSettings(steps=3000, near_share=0.0),
     "decoder": HeadSettings(steps=1500, batch=32, learning_rate=2e-3, near_share=0.0),
 }
@@ -141,6 +142,8 @@ class HeadRecipe:
             here = torch.arange(len(z), device=z.device) % 16 == 0
             goals = torch.where(here[:, None, None], z, clip["goals"])
             loss = head.loss(z, goals, poses, clip["steps"].masked_fill(here, 0))
+        elif self.kind == "body":
+            loss = head.loss(z, poses)
         elif self.kind == "ensemble":
             shape = (len(head.members), len(z))
             own = torch.rand(shape, generator=generator, device=z.device) < 0.7
@@ -172,6 +175,16 @@ def measure_head(kind: str, head: Any, clip: TensorDict) -> dict[str, float]:
         error = (head.steps_to_go(z, clip["goals"], poses) - steps).abs().mean().item()
         guessing = (steps - steps.float().median()).abs().mean().item()
         return {"error_steps": error, "of_guessing_steps": guessing, "score": error}
+    if kind == "body":
+        place, closed = head(z)
+        error = (place - poses[:, :3]).norm(dim=-1)
+        gap = (closed - poses[:, CLOSEDNESS]).abs().mean().item()
+        return {
+            "place_mm": 1e3 * error.median().item(),
+            "place_p95_mm": 1e3 * error.quantile(0.95).item(),
+            "closedness": gap,
+            "score": error.mean().item(),
+        }
     if kind == "ensemble":
         change = (clip["after"] - z).flatten(-2)
         ratio = (head(z, poses, told).mean(0) - change).square().mean() / change.square().mean()

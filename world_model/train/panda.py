@@ -13,19 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor, nn
 
 from data.types import CLOSEDNESS, Conventions, Memory
 from world_model.compact import CompactModel, absolute
 from world_model.features import STEP_M
+from world_model.heads.body import TABLE_MIDDLE, Body, nearly_absolute
 from world_model.heads.critic import Critic
 from world_model.heads.policy import Policy
 from world_model.losses.inverse_dynamics import InverseDynamics
 from world_model.losses.sigreg import sigreg
-
-TABLE_MIDDLE = (0.5, 0.0, 0.05)  # guesses of places are in decimetres from here
 
 
 class PandaModel(nn.Module):
@@ -38,7 +36,7 @@ class PandaModel(nn.Module):
         self.policy = Policy(dim=world.dim)
         self.critic = Critic(dim=world.dim)
         self.touch = nn.Sequential(nn.Linear(world.dim, 256), nn.SiLU(), nn.Linear(256, 3))
-        self.body = nn.Sequential(nn.Linear(world.dim, 256), nn.SiLU(), nn.Linear(256, 4))
+        self.body = Body(dim=world.dim)
 
 
 @dataclass(kw_only=True)
@@ -84,7 +82,7 @@ class PandaRecipe:
         )  # [B, T + G, 1, D]
         touch = touch_error(model.touch(z[:, :, 0]), clip["held"])
         z, goals = z[:, :T], z[:, T:]
-        body = body_error(model.body(z[:, :, 0]), poses)
+        body = model.body.loss(z, poses)
         told = absolute(actions, poses[:, :-1])
 
         next_z, next_s = model.world.predict(z[:, :-1], poses[:, :-1], told)
@@ -149,17 +147,7 @@ def touch_error(guess: Tensor, held: Tensor) -> Tensor:
     """Mean absolute error in decimetres, nearly, where something is ever held."""
     known = held.isfinite().all(-1)
     gap = (guess.float() - 10 * (held.nan_to_num() - held.new_tensor(TABLE_MIDDLE)))[known]
-    return _nearly_absolute(gap) if len(gap) else guess.sum() * 0.0
-
-
-def body_error(guess: Tensor, poses: Tensor) -> Tensor:
-    """The same for the hand's own place, and for how far it is closed (one is a decimetre)."""
-    place = 10 * (poses[..., :3] - poses.new_tensor(TABLE_MIDDLE))
-    return _nearly_absolute(guess.float() - torch.cat([place, poses[..., CLOSEDNESS:]], -1))
-
-
-def _nearly_absolute(gap: Tensor) -> Tensor:
-    return F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.1)
+    return nearly_absolute(gap) if len(gap) else guess.sum() * 0.0
 
 
 def _pose_error(guess: Tensor, truth: Tensor) -> Tensor:

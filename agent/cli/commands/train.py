@@ -13,7 +13,7 @@ class Config(LearningConfig):
     """Train a world model on logs, or adapt one to your robot (from=), then its heads; says whether it got better."""
 
     heads: list[str] = field(default_factory=lambda: ["policy", "critic"])
-    """Heads trained afterwards on frozen latents: policy, critic, ensemble, decoder."""
+    """Heads trained afterwards on frozen latents: policy, critic, body, ensemble, decoder."""
     head_steps: dict[str, int] = field(default_factory=dict)
     """Steps of a head, where its usual number does not suit."""
     only_heads: bool = False

@@ -46,12 +46,13 @@ def test_helpers_settle_and_nothing_else_moves(model, walk):
     late = settle(model, latents, place, steps=150, batch=64)
     assert late["inverse"] < 0.5 * early["inverse"]
     assert late["touch"] < 0.5 * early["touch"]
+    assert late["body"] < 0.5 * early["body"]
     moved = {
         name.split(".")[0]
         for name, value in model.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    assert moved == {"inverse", "touch"}
+    assert moved == {"inverse", "touch", "body"}
 
 
 def test_norms_are_measured_again_where_the_model_is_now(model):

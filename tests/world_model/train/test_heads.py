@@ -43,6 +43,7 @@ def held(make_cache, tmp_path) -> tuple[Latents, Latents]:
 SMALL = {
     "policy": HeadSettings(steps=300, batch=128, learning_rate=3e-3, config={"width": 64, "depth": 2}),
     "critic": HeadSettings(steps=300, batch=128, learning_rate=3e-3, config={"width": 64, "depth": 2, "horizon": 12}),
+    "body": HeadSettings(steps=300, batch=128, learning_rate=3e-3, config={"width": 64}),
     "ensemble": HeadSettings(steps=300, batch=128, learning_rate=3e-3, config={"width": 64, "members": 3}),
     "decoder": HeadSettings(steps=150, batch=32, learning_rate=3e-3, config={"size": 16, "width": 32}),
 }  # fmt: skip
@@ -68,6 +69,9 @@ def test_each_head_learns_on_held_out_episodes(held, tmp_path, kind):
     elif kind == "critic":
         # Where the square rests in its corner nobody can count the steps.
         assert figures["error_steps"] < 0.85 * figures["of_guessing_steps"]
+    elif kind == "body":
+        place = validation.poses[:, :3]
+        assert figures["place_mm"] < 200 * float((place - place.mean(0)).norm(dim=-1).mean())
     elif kind == "ensemble":
         assert figures["copy_ratio"] < 0.2
         assert figures["doubt_of_wrong_actions"] > 1.1
