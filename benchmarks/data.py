@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 
 from data.cache import build_cache
 from data.clips import ClipDataset
+from data.index import NAME
 from data.types import Camera, Observation
 from data.video import VideoFrames, VideoWriter
 from data.writers.droid import DroidWriter
@@ -172,7 +174,7 @@ def clips(folder: Path, *, rounds: int, quick: bool) -> dict[str, Any]:
         except ImportError as error:
             missing.append(error.name)
     rows = 60 if quick else 200
-    small = small_log(folder / "log", 4 if quick else 16, rows)
+    small = sorted((folder / "log").rglob("*.mp4")) or small_log(folder / "log", 4 if quick else 16, rows)
     cache = build_cache(
         [folder / "log"], folder / "cache", cameras=("exterior_left",), image_size=128, period_s=0.2
     )
@@ -182,7 +184,9 @@ def clips(folder: Path, *, rounds: int, quick: bool) -> dict[str, Any]:
     def cached(clip: Clip) -> np.ndarray:
         return dataset.batch(number.integers(len(dataset), size=1))["frames"].numpy()
 
-    large = large_videos(folder / "large", 2 if quick else 6, rows)
+    large = sorted((folder / "large").glob("*.mp4")) or large_videos(
+        folder / "large", 2 if quick else 6, rows
+    )
     found: dict[str, Any] = {"not installed": missing}
     for stride, spacing in ((1, "in a row"), (3, "0.2 s apart at 15 Hz")):
         for name, files, more, clips in (
@@ -257,17 +261,23 @@ def worked_s(pid):  # of a process and of those that it started
 def peak_mb():  # not getrusage: it remembers the parent's
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+def shares_mb(pid):  # of a process and of those that it started; what they share counts once
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next(int(l.split()[1]) / 1024 for l in lines if l.startswith("Pss:")) + sum(map(shares_mb, started))
 before = peak_mb()
 start, used = time.perf_counter(), worked_s(os.getpid())
 log = open_log(sys.argv[1])
 log.refresh()
 taken, used = time.perf_counter() - start, worked_s(os.getpid()) - used
-print(len(log), taken, used, before, peak_mb())
+print(len(log), taken, used, before, peak_mb(), shares_mb(os.getpid()))
 """
 
 
-def opened(root: Path) -> tuple[int, float, float, float, float]:
-    """Episodes, seconds of the clock and of the processor, peak memory [MB] before and after, in a fresh process."""
+def opened(root: Path) -> tuple[int, float, float, float, float, float]:
+    """In a fresh process: episodes, seconds of the clock and of the processor, memory [MB]: peak before and after,
+    and of all processes together in the end.
+    """
     command = [sys.executable, "-c", OPEN, str(root)]
     output = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
@@ -282,9 +292,12 @@ def index(folder: Path, *, episodes: int, folders: int) -> dict[str, Any]:
         ("central metadata", central_log, folder / "central", episodes),
         ("one hdf5 each", folder_log, folder / "folders" / "log", folders),
     ):
-        make(root if make is central_log else root.parent, count)
-        built, built_s, built_used_s, _, built_mb = opened(root)
-        again, reopened_s, reopened_used_s, base_mb, reopened_mb = opened(root)
+        if not root.exists():
+            make(root if make is central_log else root.parent, count)
+        for remembered in root.glob(f"{NAME}*"):
+            remembered.unlink()
+        built, built_s, built_used_s, _, built_mb, all_mb = opened(root)
+        again, reopened_s, reopened_used_s, base_mb, reopened_mb, _ = opened(root)
         assert built == again == count, f"{name}: {built} and {again} episodes, {count} were made"
         found[name] = {
             "episodes": count,
@@ -293,6 +306,7 @@ def index(folder: Path, *, episodes: int, folders: int) -> dict[str, Any]:
             "reopened, seconds": round(reopened_s, 3),
             "reopened, seconds of processor": round(reopened_used_s, 3),
             "peak MB building": round(built_mb),
+            "MB with the processes that open files": round(all_mb),
             "peak MB reopening": round(reopened_mb),
             "of which libraries, MB": round(base_mb),
         }
@@ -306,13 +320,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a minute in all, to see that it runs")
     parser.add_argument("--only", choices=("clips", "index"))
+    parser.add_argument("--place", type=Path, help="a folder for the files, which stay for the next run")
     options = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results |= {
         "date": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), "machine": platform.processor() or platform.machine(),
         "load": os.getloadavg()[0], "h5py": h5py.__version__,
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() if options.place is None else nullcontext(options.place) as place:
         folder = Path(place)
         if options.only != "index":
             results["clips"] = clips(

@@ -1,36 +1,31 @@
 """Video in and out: exact frames by number from any file that FFmpeg reads, and atomic writing.
 
 A frame is addressed by its number in display order, never by a time: containers lie about their rate (DROID says
-60 fps for 15).  The packets are listed once, then a read seeks to the keyframe before and decodes forward.
+60 fps for 15).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import uuid
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from data.decoder import Decoder, VideoError
 from data.priority import usual_priority
 
 MAX_OPEN = 24  # decoders kept open in one process
-# The fast conversions of colours darken by 1 in 255, each way.
+# The fast conversions of colours darken by 1 in 255, each way (and back in data/decoder.py).
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-_EXACT_BACK = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
-NEAR = 8  # frames: nearer than this, decoding on is cheaper than seeking
 
 _ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4", "av1": "libsvtav1", "hevc": "libx265"}
 # Two of three frames are needed by no other, so that who reads every third one decodes half of them.
@@ -44,143 +39,12 @@ _OPTIONS = {
 }
 
 
-class VideoError(OSError):
-    """A video that cannot be read or written; the message says where and why."""
-
-
-class _Decoder:
-    """One open file: its packet table and a decoder that remembers where it stands."""
-
-    def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
-        self.path, self.stamp = path, stamp
-        self.lock = threading.Lock()
-        self.reformatters = {False: VideoReformatter(), True: VideoReformatter()}  # fast and exact
-        try:
-            self.container = av.open(path)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(
-                f"{path}: no readable video ({error}); it is missing, truncated or not a video"
-            ) from error
-        if not self.container.streams.video:
-            self.container.close()
-            raise VideoError(f"{path}: holds no video stream")
-        self.stream = self.container.streams.video[0]
-        # Threads delay the first frame by one frame each, which pays for large frames alone; a loader's worker
-        # processes are the threads already.
-        large = self.stream.width * self.stream.height >= LARGE
-        alone = multiprocessing.parent_process() is None
-        self.stream.codec_context.thread_count = min(4, os.cpu_count() or 1) if large and alone else 1
-        self.stream.thread_type = "FRAME"
-        shown, keys = [], []
-        try:
-            for packet in self.container.demux(self.stream):
-                if packet.size and not packet.is_discard:
-                    time = packet.pts if packet.pts is not None else packet.dts
-                    if time is not None:
-                        shown.append(time)
-                        if packet.is_keyframe:
-                            keys.append(time)
-        except (av.error.FFmpegError, OSError) as error:
-            if not shown:
-                raise VideoError(f"{path}: no packet can be read ({error}); the file is damaged") from error
-        self.pts = sorted(set(shown))
-        self.keys = sorted(keys)
-        self.number = {time: i for i, time in enumerate(self.pts)}
-        self.near = 1 if self.stream.codec_context.thread_count == 1 else NEAR
-        self.frames: Any = None  # the running decode generator, after a seek
-        self.position = -1  # number of the last frame that the generator gave
-        self.wanted: set[int] = set()  # times of the frames that the present read asks for
-
-    def read(self, numbers: Sequence[int], exact: bool) -> np.ndarray:
-        frames = np.empty((len(numbers), self.stream.height, self.stream.width, 3), np.uint8)
-        places = sorted(range(len(numbers)), key=lambda i: numbers[i])
-        with self.lock:
-            self.wanted = {self.pts[number] for number in numbers}
-            before = -1
-            for place in places:
-                if before >= 0 and numbers[place] == numbers[before]:
-                    frames[place] = frames[before]
-                else:
-                    self._one(numbers[place], frames[place], exact)
-                before = place
-        return frames
-
-    def _one(self, number: int, out: np.ndarray, exact: bool) -> None:
-        """Decode one frame into `out`."""
-        key = bisect_right(self.keys, self.pts[number]) - 1
-        key_number = self.number.get(self.keys[key], 0) if key >= 0 else 0
-        fresh = self.frames is None or not self.position < number or key_number > self.position + self.near
-        if fresh:
-            self._seek(key)
-        while True:
-            for frame in self._forward():
-                here = self.number.get(frame.pts, -1)
-                self.position = max(self.position, here)
-                if here == number:
-                    self._convert(frame, number, out, exact)
-                    return
-                if here > number:
-                    break
-            # An earlier read had no use for it and left it out.  Or the container seeks past it (open groups, shifted
-            # decode times): start a keyframe earlier.
-            key -= fresh
-            fresh = True
-            if key < -1:
-                raise VideoError(
-                    f"{self.path}: frame {number} of {len(self.pts)} cannot be decoded; the file is damaged"
-                )
-            self._seek(key)
-
-    def _convert(self, frame: Any, number: int, out: np.ndarray, exact: bool) -> None:
-        how = _EXACT_BACK if exact else None
-        picture = self.reformatters[exact].reformat(frame, format="rgb24", interpolation=how, threads=1)
-        plane = picture.planes[0]
-        if (frame.height, frame.width) != out.shape[:2]:
-            raise VideoError(
-                f"{self.path}: frame {number} is {frame.height}x{frame.width}, "
-                f"the file says {out.shape[0]}x{out.shape[1]}"
-            )
-        lines = np.asarray(memoryview(plane)).reshape(-1, plane.line_size)  # type: ignore[arg-type]
-        out[:] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
-
-    def _seek(self, key: int) -> None:
-        start = self.keys[key] if key >= 0 else (self.pts[0] if self.pts else 0)
-        try:
-            self.container.seek(start, stream=self.stream, backward=True)
-        except (av.error.FFmpegError, OSError) as error:
-            raise VideoError(f"{self.path}: cannot seek ({error}); the file is damaged") from error
-        self.position = -1
-        self.frames = self._decoded()
-
-    def _decoded(self) -> Iterator[Any]:
-        """Frames from where the container stands; those that nobody asked for nor needs are not decoded."""
-        context = self.stream.codec_context
-        for packet in self.container.demux(self.stream):
-            needed = packet.pts is None or packet.pts in self.wanted
-            context.skip_frame = "DEFAULT" if needed else "NONREF"
-            yield from packet.decode()
-
-    def _forward(self) -> Iterator[Any]:
-        while True:
-            try:
-                yield next(self.frames)
-            except (StopIteration, av.error.EOFError):
-                self.frames = None
-                return
-            except (av.error.FFmpegError, OSError) as error:
-                self.frames = None
-                after = self.position + 1
-                raise VideoError(
-                    f"{self.path}: frame {after} or soon after cannot be decoded ({error})"
-                ) from error
-
-
-_open: OrderedDict[str, _Decoder] = OrderedDict()
+_open: OrderedDict[str, Decoder] = OrderedDict()
 _open_lock = threading.Lock()
 _owner = os.getpid()
 
 
-def _decoder(path: str) -> _Decoder:
+def _decoder(path: str) -> Decoder:
     global _owner, _open_lock
     if _owner != os.getpid():  # forked: the parent's decoders share file offsets with it
         _open_lock = threading.Lock()
@@ -194,7 +58,7 @@ def _decoder(path: str) -> _Decoder:
     with _open_lock:
         decoder = _open.get(path)
         if decoder is None or decoder.stamp != stamp:  # never opened, or written anew since
-            decoder = _open[path] = _Decoder(path, stamp)
+            decoder = _open[path] = Decoder(path, stamp)
             while len(_open) > MAX_OPEN:
                 _open.popitem(last=False)
         _open.move_to_end(path)

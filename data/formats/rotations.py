@@ -24,7 +24,7 @@ def rotation_of(
         quaternion = np.concatenate([axis * np.sin(angle / 2), np.cos(angle / 2)], -1)
     if quaternion is None:
         raise ValueError("give euler, vector or quaternion")
-    return rotation_from_quaternion(torch.from_numpy(np.ascontiguousarray(quaternion))).numpy()
+    return rotation_from_quaternion(torch.from_numpy(np.array(quaternion))).numpy()
 
 
 def quaternion_of(rotation: np.ndarray) -> np.ndarray:
