@@ -18,7 +18,7 @@ from .calibrate import CalibratedArm, Calibration
 from .goals import load_goals
 from .play import Played, play
 from .recording_arm import RecordingArm
-from .settings import SessionConfig
+from .settings import SessionConfig, View
 from .task import Goal, Task
 from .trials import BUDGET_STEPS
 
@@ -114,7 +114,7 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
         mind=session.mind,
         truth=session.truth,
         cameras=tuple(session.mind.model.conventions.cameras),
-        live=config.view == "live",
+        live=config.view_address if config.view is View.live else None,
     )
     try:
         played = play(

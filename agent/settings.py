@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from envs.franka.config import FrankaConfig
 from envs.scenes import SceneConfig
+
+
+class View(Enum):
+    """Where a run can be looked at."""
+
+    file = "file"
+    live = "live"
 
 
 @dataclass(kw_only=True)
@@ -113,8 +121,10 @@ class SessionConfig:
     """Seed of the scene and of the search."""
     budget_steps: int = 0
     """Most model steps; 0: what the task usually needs, twice."""
-    view: str = "file"
+    view: View = View.file
     """file: a Rerun recording in the run's folder; live: the viewer opens as well."""
+    view_address: str = "127.0.0.1"
+    """Where the live viewer listens; 127.0.0.1: this machine alone, 0.0.0.0: every network it is in."""
     portrait: bool = True
     """Film the scene with full meshes and shadows beside the cameras (simulation only)."""
     env: EnvConfig = field(default_factory=EnvConfig)

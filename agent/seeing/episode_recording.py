@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
 from agent.seeing.robot_view import RobotView
+from agent.seeing.stream import VideoStream
 from data.checks import Finding
 from data.sampling import measured_poses
 from data.survey import AXES, steps
@@ -56,59 +55,29 @@ def _about(episode: Episode) -> str:
 
 
 def _log_cameras(recording: rr.RecordingStream, episode: Episode) -> None:
-    """Each camera as an H.264 stream, with its place in the world where that is known."""
+    """Each camera as a video stream, with its place in the world where that is known."""
     tracks: dict[str, np.ndarray] = episode.meta.get("base_T_cam") or {}
     for name, source in episode.frames.items():
         entity = f"world/cameras/{name}"
-        camera = episode.cameras.get(name)
-        encoder: av.VideoCodecContext | None = None
-        scale = 1.0
-        recording.log(f"{entity}/picture", rr.VideoStream(codec=rr.VideoCodec.H264), static=True)
+        stream = VideoStream(recording, f"{entity}/picture", widest_px=WIDEST_PX)
         for start in range(0, len(episode), _BLOCK):
             rows = range(start, min(start + _BLOCK, len(episode)))
             for row, frame in zip(rows, source.read(rows), strict=True):
-                if encoder is None:
-                    scale = min(1.0, WIDEST_PX / frame.shape[1])
-                    height, width = (int(side * scale) // 2 * 2 for side in frame.shape[:2])
-                    encoder = _encoder(height, width)
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                picture = picture.reformat(encoder.width, encoder.height, "yuv420p")
-                picture.pts = row
-                for packet in encoder.encode(picture):
-                    _log_packet(recording, episode, entity, packet)
-        if encoder is None:
-            continue
-        for packet in encoder.encode(None):
-            _log_packet(recording, episode, entity, packet)
-        if camera is not None and camera.K is not None:
-            K = camera.K * np.array([[scale], [scale], [1.0]])
+                _at(recording, episode, row)
+                stream.show(frame)
+        camera = episode.cameras.get(name)
+        if camera is not None and camera.K is not None and stream.scale is not None:
+            across, down = stream.scale
             pinhole = rr.Pinhole(
-                image_from_camera=K, width=encoder.width, height=encoder.height, image_plane_distance=0.15
-            )
+                image_from_camera=camera.K * np.array([[across], [down], [1.0]]),
+                width=stream.width, height=stream.height, image_plane_distance=0.15,
+            )  # fmt: skip
             recording.log(f"{entity}/picture", pinhole, static=True)
         if camera is not None and camera.base_T_cam is not None:
             recording.log(entity, _transform(camera.base_T_cam), static=True)
         for row, base_T_cam in enumerate(tracks.get(name, ())[: len(episode)]):
             _at(recording, episode, row)
             recording.log(entity, _transform(base_T_cam))
-
-
-def _encoder(height: int, width: int) -> av.VideoCodecContext:
-    encoder = av.CodecContext.create("libx264", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.gop_size = 15
-    encoder.thread_count = 1
-    encoder.time_base = Fraction(1, 30)
-    # A viewer shows packets as they come: frames out of order (B) would be shown so.
-    encoder.options = {"preset": "veryfast", "crf": "23", "bf": "0", "tune": "zerolatency"}
-    return encoder
-
-
-def _log_packet(recording: rr.RecordingStream, episode: Episode, entity: str, packet: av.Packet) -> None:
-    assert packet.pts is not None
-    _at(recording, episode, int(packet.pts))
-    recording.log(f"{entity}/picture", rr.VideoStream.from_fields(sample=bytes(packet)))
 
 
 def _transform(matrix: np.ndarray) -> rr.Transform3D:

@@ -21,6 +21,7 @@ from .maps import can_map
 from .nearest import RealFrames
 from .robot_view import RobotView
 from .stream import VideoStream
+from .viewer import open_viewer
 
 MOST_POINTS = 120  # of a cloud of candidates: more cannot be told apart
 # Rows that wait for company: a row by itself takes a kilobyte of packing.
@@ -31,7 +32,7 @@ class RunRecording:
     """A watcher of `agent.play`: call it with every step, close it at the end.
 
     With a `mind` there are pictures of what is imagined; `real` are the frames that the nearest are sought among, by
-    default those of the run itself.
+    default those of the run itself.  `live` is the address at which a viewer opens and listens; None: none does.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class RunRecording:
         truth: Any = None,
         real: RealFrames | None = None,
         cameras: tuple[str, ...] = ("exterior_left", "wrist"),
-        live: bool = False,
+        live: str | None = None,
     ) -> None:
-        self.path, self._task, self._truth, self._cameras, self._live = path, task, truth, cameras, live
+        self.path, self._task, self._truth, self._cameras, self._live = path, task, truth, cameras, bool(live)
         name = f"{path.parent.name} {path.stem}"
         self._recording = rr.RecordingStream(
             "forearm",
@@ -56,8 +57,8 @@ class RunRecording:
         decoded = mind is not None and "decoder" in mind.heads
         blueprint = run_blueprint(cameras, decoded=decoded, mapped=mind is not None and can_map(mind.model))
         if live:
-            rr.spawn(memory_limit="2GB", connect=False)
-            self._recording.set_sinks(rr.GrpcSink(), rr.FileSink(str(path)), default_blueprint=blueprint)
+            viewer = rr.GrpcSink(open_viewer(live))
+            self._recording.set_sinks(viewer, rr.FileSink(str(path)), default_blueprint=blueprint)
         else:
             self._recording.save(path, default_blueprint=blueprint)
         self._goal_shown = -1

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from .viewer import HERE, free_port, rerun_program
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WINDOW = "1600x900"
@@ -59,12 +60,6 @@ def browser() -> Iterator[Any]:
             opened.close()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def photograph_viewer(
     recording: Path,
     out: Path,
@@ -78,8 +73,8 @@ def photograph_viewer(
     from rerun.experimental import ViewerClient
 
     port = free_port()
-    rerun = str(Path(sys.executable).with_name("rerun"))
-    command = [rerun, "--headless", "--hide-welcome-screen", "--window-size", WINDOW, "--port", str(port)]
+    command = [rerun_program(), "--headless", "--hide-welcome-screen", "--window-size", WINDOW]
+    command += ["--bind", HERE, "--port", str(port)]
     environment = {**os.environ, "VK_ICD_FILENAMES": str(software_vulkan())}
     viewer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -102,8 +97,8 @@ def photograph_web_viewer(
 ) -> list[str]:
     """The same viewer in a browser (from `browser`).  Returns errors of the page."""
     data, web = free_port(), free_port()
-    rerun = str(Path(sys.executable).with_name("rerun"))
-    command = [rerun, str(recording), "--serve-web", "--port", str(data), "--web-viewer-port", str(web)]
+    command = [rerun_program(), str(recording), "--serve-web", "--bind", HERE]
+    command += ["--port", str(data), "--web-viewer-port", str(web)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     errors: list[str] = []
     try:

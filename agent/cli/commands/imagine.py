@@ -38,6 +38,7 @@ EXAMPLES = (
 
 def run(config: Config, run: Run) -> int:
     from agent.imagine_report import report_imagination
+    from agent.seeing.viewer import how_to_open
 
     if not 1 <= config.horizon <= 16:
         raise ValueError(f"horizon is {config.horizon}; it goes from 1 to 16")
@@ -49,7 +50,7 @@ def run(config: Config, run: Run) -> int:
     for line in looked.words:
         run.say(line)
     for name, path in looked.files.items():
-        how = f"   open it: rerun {path}" if name == "recording" else ""
+        how = f"   open it: {how_to_open(path)}" if name == "recording" else ""
         run.say(f"{name:<10}{path}{how}")
     run.results |= looked.figures
     return 0

@@ -42,6 +42,7 @@ def run(config: Config, run: Run) -> int:
     run.results.update(as_json(summary))
     if config.episode is not None:
         from agent.seeing.episode_recording import record_episode
+        from agent.seeing.viewer import how_to_open
 
         if not 0 <= config.episode < len(log):
             raise ValueError(f"episode={config.episode}: {config.data} has episodes 0 to {len(log) - 1}")
@@ -49,6 +50,6 @@ def run(config: Config, run: Run) -> int:
         found = [f for f in report.flagged if f.episode == key]
         path = record_episode(log.open(key), run.dir / f"episode_{config.episode}.rrd", findings=found)
         run.results["recording"] = str(path)
-        run.say(f"\nepisode {config.episode} is {key}; open it with: rerun {path}")
+        run.say(f"\nepisode {config.episode} is {key}; open it with: {how_to_open(path)}")
     say_report(report, run)
     return 0 if report.accepted else 1

@@ -22,6 +22,7 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
+    from agent.seeing.viewer import how_to_open
     from agent.session import ending, figures_of, open_session, play_session, report_lines, succeeded
 
     session = open_session(config, say=run.say)
@@ -35,7 +36,7 @@ def run(config: Config, run: Run) -> int:
     for line in report_lines(played.arm):
         run.say(line)
     for name, path in played.files.items():
-        how = f"   open it: rerun {path}" if name == "recording" else ""
+        how = f"   open it: {how_to_open(path)}" if name == "recording" else ""
         run.say(f"{name:<10}{path}{how}")
     run.results |= figures_of(played)
     return 0 if succeeded(played) else 1

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import rerun as rr
+from rerun.chunk import RrdReader
 
 from agent.inspect import as_json, bars, summarise_log, table
 from agent.seeing.episode_recording import record_episode
@@ -42,6 +45,13 @@ def test_the_recording_is_sound_and_has_everything(log, tmp_path):
     ):
         assert entity in listed, entity
     assert "VideoStream" in listed
+    codecs = set()
+    for chunk in RrdReader(path).stream():
+        batch = chunk.to_record_batch()
+        if "VideoStream:codec" in batch.schema.names:
+            codecs |= {value for row in batch.column("VideoStream:codec").to_pylist() for value in row}
+    wanted = rr.VideoCodec.AV1 if "libsvtav1" in av.codecs_available else rr.VideoCodec.H264
+    assert codecs == {wanted.value}, "for H.264 the viewer wants an ffmpeg"
     assert path.stat().st_size < 3_000_000
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from rerun.chunk import RrdReader
 
 from agent.build import Mind
+from agent.imagine_report import report_imagination
 from agent.imagining import encode, imagine_from, roll_outs
 from agent.recorded import longest_stretch
 from agent.seeing import figures as draw
@@ -19,6 +20,7 @@ from agent.seeing.imagery import framed
 from agent.seeing.imagination_recording import record_imagination
 from data.source import open_log
 from data.types import Conventions
+from world_model.checkpoint import save_model
 from world_model.compact import CompactModel
 from world_model.dense import DenseModel, dense_config
 from world_model.heads.decoder import Decoder
@@ -122,6 +124,22 @@ def test_several_z_are_several_futures(stretches, tmp_path):
     assert path.stat().st_size > 5000
     assert len(spread) == HORIZON
     assert min(spread) > 1e-4
+
+
+@pytest.mark.parametrize("z_dim", [0, 3])
+def test_the_page_shows_several_futures_or_says_why_there_is_one(collected, tmp_path, read_page, z_dim):
+    config = dense_config(SEES, width=32, depth=1, heads=2, z_dim=z_dim)
+    config["encoder"] |= {"dim": 32, "depth": 1, "heads": 2}
+    config["predictor"] |= {"latent_dim": 32}
+    folder = save_model(tmp_path / "model", dense(z_dim).model, kind="dense", config=config, conventions=SEES)
+    looked = report_imagination(collected, str(folder), tmp_path, episodes=3, horizon=HORIZON, start=-1)
+    page = read_page(looked.files["report"])
+    said = " ".join(page.words)
+    assert "Several futures" in said
+    assert ("no latent variable z" in said) == (z_dim == 0)
+    assert ("several draws of the latent variable z" in said) == (z_dim > 0)
+    assert ("no latent variable z" in looked.words[-1]) == (z_dim == 0)
+    assert (looked.figures["futures_disagree"] is None) == (z_dim == 0)
 
 
 def test_the_recording_of_a_roll_out(stretches, tmp_path):

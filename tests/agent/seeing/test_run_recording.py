@@ -17,6 +17,7 @@ import rerun as rr
 from rerun.chunk import RrdReader
 
 from agent.arms import open_arm
+from agent.seeing import run_recording
 from agent.seeing.imagery import painted
 from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
@@ -186,11 +187,11 @@ def test_logging_a_step_takes_little_and_seventy_steps_fit(run, tmp_path):
 
 def test_who_looks_on_sees_at_once_what_else_waits(run, tmp_path, monkeypatch):
     """Drawn step by step or all together at the end, the pictures are of the same steps."""
-    monkeypatch.setattr(rr, "spawn", lambda **_: None)
+    monkeypatch.setattr(run_recording, "open_viewer", lambda address: f"rerun+http://{address}:9/proxy")
     monkeypatch.setattr(
         rr.RecordingStream, "set_sinks", lambda self, *sinks, **o: self.save(tmp_path / "live.rrd", **o)
     )
-    record_again(run, tmp_path / "live.rrd", live=True)
+    record_again(run, tmp_path / "live.rrd", live="127.0.0.1")
     record_again(run, tmp_path / "file.rrd")
     counts = []
     for name in ("live.rrd", "file.rrd"):

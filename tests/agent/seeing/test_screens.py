@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
+import psutil
 import pytest
 
 from agent.imagine_report import report_imagination
-from agent.seeing import screens
+from agent.seeing import run_recording, screens
+from agent.seeing.viewer import HERE, open_viewer
 from agent.session import open_session, play_session
-from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
+from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig, View
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STEPS = 6
@@ -114,3 +118,50 @@ def test_the_recording_in_a_browser(played, browser, tmp_path):
     )  # fmt: skip
     assert parts(np.asarray(screens.Image.open(tmp_path / "web.png").convert("RGB"))) == []
     assert wrong == []
+
+
+def test_a_live_viewer_is_open_to_this_machine_alone_and_shows_the_run(tiny_model, tmp_path, monkeypatch):
+    """Rerun by itself listens on every network."""
+    from rerun.experimental import ViewerClient
+
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(screens.software_vulkan()))
+    opened = []
+
+    def headless(address):
+        opened.append(open_viewer(address, options=["--headless", "--window-size", screens.WINDOW]))
+        return opened[0]
+
+    monkeypatch.setattr(run_recording, "open_viewer", headless)
+    config = SessionConfig(
+        model=str(tiny_model), task="reach", seed=3, budget_steps=4, env=EnvConfig(image_size_px=32), view=View.live,
+        configurator=ConfiguratorSettings(mode="planner"),
+    )  # fmt: skip
+    session = open_session(config)
+    viewers = []
+    try:
+        played = play_session(session, config, tmp_path, say=lambda text: None)
+        port = int(opened[0].split(":")[-1].partition("/")[0])
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        mine = [c for c in listening if c.laddr.port == port]
+        viewers = [psutil.Process(c.pid) for c in mine if c.pid is not None]
+        assert [c.laddr.ip for c in mine] == [HERE]
+        others = {c.laddr.ip for c in listening if c.pid in {v.pid for v in viewers}}
+        assert others == {HERE}, "no other door either"
+        client = ViewerClient.connect(opened[0])
+        shot = tmp_path / "live.png"
+        for _ in range(30):
+            client.save_screenshot(str(shot))
+            if parts(np.asarray(screens.Image.open(shot).convert("RGB"))) == []:
+                break
+            time.sleep(2)
+        assert parts(np.asarray(screens.Image.open(shot).convert("RGB"))) == []
+        assert played.files["recording"].stat().st_size > 100_000, "the file is written as well"
+    finally:
+        session.arm.close()
+        for viewer in viewers:
+            viewer.kill()
+
+
+def test_an_address_that_is_not_ours_is_refused():
+    with pytest.raises(ValueError, match=r"view_address=203\.0\.113\.7: nothing can listen there"):
+        open_viewer("203.0.113.7")
