@@ -96,7 +96,7 @@ def build_agent(
         ),
         actor=Actor(mind.model, mind.heads.get("policy"), planner, horizon=getattr(planner, "horizon", 4)),
         configurator=Configurator(settings.configurator),
-        surprise=(lambda: Surprise(scale)) if scale is not None else None,
+        surprise=(lambda: Surprise(scale, mind.heads.get("usual"))) if scale is not None else None,
         stop_on_surprise=settings.stop_on_surprise,
         keep_clouds=settings.keep_clouds,
     )

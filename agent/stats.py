@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -28,3 +29,11 @@ def mcnemar(first: list[bool], second: list[bool]) -> tuple[int, int, float]:
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1)) / 2**discordant
     return only_first, only_second, min(1.0, 2 * tail)
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Area under the ROC curve: how often one of the positive is above one of the negative; a tie counts half."""
+    if not len(positive) or not len(negative):
+        raise ValueError(f"an ROC curve needs both kinds; got {len(positive)} and {len(negative)}")
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    return wins / (len(positive) * len(negative))

@@ -1,6 +1,9 @@
 """Surprise: how far what is perceived lies from what was imagined, in units of what is normal.
 
-The scale comes from ordinary episodes (`calibrate`): a value of 1 is the 99th percentile of normal steps.
+Four things are compared: the latent (weighed by which errors are usual), the place of the hand, the fingers, and
+whether the pictures stand still although the hand moves.  Each is divided by its own limit, and the largest counts:
+1 is the 99th percentile of ordinary steps.  Limits come from episodes that the agent drove itself
+(`agent.violations.calibrate`); those from logs (`scale_from`) serve until then.
 """
 
 from __future__ import annotations
@@ -13,8 +16,16 @@ import torch
 from torch import Tensor
 
 from data.types import CLOSEDNESS, Memory
+from world_model.heads.usual import Usual
 
 from .perception import Percept
+
+WORDS = {
+    "latent": "the picture is not what was imagined",
+    "position": "the arm is not where it should be",
+    "fingers": "the fingers are not where they should be",
+    "frozen": "the pictures stand still although the arm moves",
+}
 
 
 class Surprised(Protocol):
@@ -23,16 +34,26 @@ class Surprised(Protocol):
 
 @dataclass(kw_only=True)
 class SurpriseScale:
-    """What is normal: the 99th percentile of each error on ordinary episodes."""
+    """What is normal: the limit of each error on ordinary episodes."""
 
     latent: float = 1.0
-    """Mean squared latent error of one imagined step."""
+    """Squared latent error of one imagined step: in units of what is usual where that is known, else the plain mean."""
     position_m: float = 0.02
     """Distance between imagined and measured position."""
+    fingers: float = 0.5
+    """Difference between imagined and measured closedness."""
+    frozen_m: float = 0.004
+    """How far the hand has gone while the pictures stayed the same to the last bit."""
     strong: float = 3.0
     """Above this the agent stops and holds."""
     mild: float = 1.0
     """Above this it thinks afresh."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        return {
+            "latent": self.latent, "position": self.position_m, "fingers": self.fingers, "frozen": self.frozen_m
+        }  # fmt: skip
 
 
 @dataclass
@@ -40,26 +61,39 @@ class Surprise:
     """Measures, and remembers for how long it has lasted."""
 
     scale: SurpriseScale = field(default_factory=SurpriseScale)
+    usual: Usual | None = None
     history: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
+    _still: tuple[list[np.ndarray], Tensor] | None = (
+        None  # the pictures, and where the hand was when they came
+    )
 
     @torch.no_grad()
     def measure(self, imagined_latent: Tensor, imagined_pose: Tensor, percept: Percept) -> float:
         """imagined_latent [1, N, D], imagined_pose [1, 7]: what the last action was expected to lead to."""
-        latent = float((imagined_latent - percept.latent).square().mean()) / self.scale.latent
-        position = float((imagined_pose[:, :3] - percept.pose[:, :3]).norm()) / self.scale.position_m
-        self.parts.append({"latent": latent, "position": position})
-        self.history.append(max(latent, position))
+        gap = percept.latent - imagined_latent
+        away = imagined_pose - percept.pose
+        errors = {
+            "latent": float(gap.square().mean() if self.usual is None else self.usual(gap)),
+            "position": float(away[:, :3].norm()),
+            "fingers": float(away[:, CLOSEDNESS].abs()),
+            "frozen": self._gone_unseen(percept),
+        }
+        self.parts.append({name: errors[name] / limit for name, limit in self.scale.limits.items()})
+        self.history.append(max(self.parts[-1].values()))
         return self.history[-1]
+
+    def _gone_unseen(self, percept: Percept) -> float:
+        """How far the hand has gone since these very pictures came; pictures of one colour all over tell nothing."""
+        frames = list(percept.observation.frames.values())
+        same = self._still is not None and all(map(np.array_equal, frames, self._still[0]))
+        if self._still is None or not same or all(frame.min() == frame.max() for frame in frames):
+            self._still = [frame.copy() for frame in frames], percept.pose
+        return float((percept.pose[:, :3] - self._still[1][:, :3]).norm())
 
     def describe(self) -> str:
         """What differs, and since when, in words."""
-        part = self.parts[-1]
-        what = (
-            "the picture is not what was imagined"
-            if part["latent"] >= part["position"]
-            else "the arm is not where it should be"
-        )
+        what = WORDS[max(self.parts[-1], key=self.parts[-1].__getitem__)]
         lasting = 0
         for value in reversed(self.history):
             if value < self.scale.mild:
@@ -69,7 +103,7 @@ class Surprise:
 
 
 @torch.no_grad()
-def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept) -> float:
+def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept, usual: Usual | None = None) -> float:
     """How surprised one would be to stand still here and see nothing change: much where the model does not know its way."""
     told = torch.zeros(1, 1, 1, 7)
     if getattr(model, "absolute_gripper", False):
@@ -78,12 +112,13 @@ def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept) -> floa
         latents=percept.latent[:, None], poses=percept.pose[:, None], actions=percept.pose.new_zeros(1, 0, 7)
     )
     imagined = model.imagine(memory, told)
-    return Surprise(scale=scale).measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
+    return Surprise(scale, usual).measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
 
 
 def scale_from(latent_errors: np.ndarray, position_errors: np.ndarray) -> SurpriseScale:
-    """The scale of normal episodes."""
+    """The scale by recorded steps.  There hands did what the log says they did; one that is told and presses on
+    something falls short of what was imagined, so that less than the usual limit is not believed."""
     return SurpriseScale(
         latent=float(np.quantile(latent_errors, 0.99)),
-        position_m=max(0.005, float(np.quantile(position_errors, 0.99))),
+        position_m=max(SurpriseScale().position_m, float(np.quantile(position_errors, 0.99))),
     )

@@ -2,7 +2,8 @@
 
     arm = GuardedArm(Unexpected(driver, "vanishes", at_step=10))
 
-`reset` ends an event and starts the count of steps anew.
+`reset` ends an event and starts the count of steps anew.  With `wait` an event begins at the first step from `at_step`
+on at which it makes a difference (`matters`): gravity is not missed by a thing that is held, nor an arm that stands.
 """
 
 from __future__ import annotations
@@ -25,25 +26,39 @@ FLOAT_M_S = (
 TELEPORT_M = 0.12
 KNOCK_DEG = 12.0
 _BRAKE = 1e5  # N m s / rad
+_MOVES_M = 0.012  # an arm that is sent less far hardly moves
+_NEAR_M = 0.06
+_SEEN_PIXELS, _SEEN_LEVELS = (
+    16,
+    12,
+)  # what a thing's presence changes in the pictures, at least, to be in view
 
 
 class Unexpected:
     """A MuJoCo driver with one event that begins when `at_step` actions have been carried out."""
 
     def __init__(
-        self, driver: MujocoDriver, event: str | None, *, at_step: int, seed: int = 0, name: str = "object"
+        self,
+        driver: MujocoDriver,
+        event: str | None,
+        *,
+        at_step: int,
+        seed: int = 0,
+        name: str = "object",
+        wait: bool = False,
     ) -> None:
         if event is not None and event not in EVENTS:
             raise ArmError(f"no event {event!r}; there are {', '.join(EVENTS)}")
         self._driver, self.event, self.at_step = driver, event, at_step
-        self._seed, self._name = seed, name
+        self._seed, self._name, self._wait = seed, name, wait
         self.period_s, self.joint_low, self.joint_high = driver.period_s, driver.joint_low, driver.joint_high
         self._steps = 0
         self._frozen: dict[str, np.ndarray] | None = None
+        self.began_at: int | None = None  # the action during which it began
 
     @property
     def happening(self) -> bool:
-        return self.event is not None and self._steps >= self.at_step
+        return self.began_at is not None
 
     @property
     def cameras(self) -> Mapping[str, Camera]:
@@ -56,7 +71,9 @@ class Unexpected:
         return observation
 
     def go(self, pose: np.ndarray, *, duration_s: float, blocking: bool = True) -> None:
-        if self.event is not None and self._steps == self.at_step:
+        due = self.event is not None and self.began_at is None and self._steps >= self.at_step
+        if self.event and due and (not self._wait or matters(self.event, self._driver, pose, self._name)):
+            self.began_at = self._steps
             if self.event == "frozen_frame":
                 self._frozen = self._driver.observe().frames
             else:
@@ -65,7 +82,7 @@ class Unexpected:
         self._steps += 1
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
-        self._steps, self._frozen = 0, None
+        self._steps, self._frozen, self.began_at = 0, None, None
         return self._driver.reset(seed=seed, options=options)
 
     def __getattr__(self, name: str) -> Any:
@@ -138,6 +155,33 @@ EVENTS: dict[str, Callable[[MujocoDriver, str, np.random.Generator], None]] = {
     "camera_knocked": _camera_knocked,
     "frozen_frame": _frozen_frame,
 }
+
+
+def matters(event: str, driver: MujocoDriver, pose: np.ndarray, name: str = "object") -> bool:
+    """Whether the event would make a difference now that the arm is sent to `pose` [7]."""
+    if event == "camera_knocked":
+        return True
+    if event in ("arm_blocked", "frozen_frame"):
+        return float(np.linalg.norm(pose[:3] - driver.observe().pose[:3])) > _MOVES_M
+    if event in ("through_table", "gravity_off") and _hand_is_near(driver, name):
+        return False
+    return _in_view(driver, name)
+
+
+def _hand_is_near(driver: MujocoDriver, name: str) -> bool:
+    """Whether the hand holds the thing, or may do so before the event shows."""
+    return float(np.linalg.norm(driver.observe().pose[:3] - driver.data.body(name).xpos)) < _NEAR_M
+
+
+def _in_view(driver: MujocoDriver, name: str) -> bool:
+    with_it = driver.observe().frames
+    geoms = _geoms(driver, name)
+    shown = driver.model.geom_rgba[geoms, 3].copy()
+    driver.model.geom_rgba[geoms, 3] = 0.0
+    without = driver.observe().frames
+    driver.model.geom_rgba[geoms, 3] = shown
+    change = [np.abs(with_it[c].astype(np.int16) - without[c]).max(-1) > _SEEN_LEVELS for c in with_it]
+    return sum(int(c.sum()) for c in change) >= _SEEN_PIXELS
 
 
 def _geoms(driver: MujocoDriver, name: str) -> list[int]:
