@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class ActionSpace:
     """Axes that are searched."""
     gripper: GripperRule = GripperRule.TARGET
     """What the last number means: target | delta | switch | continuous."""
-    _cache: dict[object, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.gripper = GripperRule(self.gripper)
@@ -156,7 +157,10 @@ class ActionSpace:
 
     def _runs(self) -> list[tuple[int, int]]:
         """The smooth axes as ranges: slices are several times faster than index tensors."""
-        runs: list[tuple[int, int]] = []
+        key = ("runs", tuple(self.axes), self.gripper)
+        if key in self._cache:
+            return self._cache[key]
+        runs: list[tuple[int, int]] = self._cache.setdefault(key, [])
         for axis in self.smooth_axes:
             if runs and runs[-1][1] == axis:
                 runs[-1] = (runs[-1][0], axis + 1)

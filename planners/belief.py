@@ -6,6 +6,7 @@ Letters: B problems, K candidates, E elites, H horizon, A action size, S smooth 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -80,8 +81,10 @@ class Belief:
         if noise is None:
             noise = search.normal(count, *self.std.shape[1:])
         chosen, still = self._plans(search, count)
-        scale = self.std[:, None].expand(-1, count, -1, -1) * ~still[..., None, None]
-        values = torch.addcmul(self.space.take(self.centre)[:, None], noise, scale)
+        mean = self.space.take(self.centre)[:, None]
+        values = torch.addcmul(mean, noise, self.std[:, None])
+        first = values[:, : still.shape[1]]
+        first.copy_(torch.where(still[..., None, None], mean, first))
         values = torch.minimum(torch.maximum(values, self.low[:, None]), self.high[:, None])
         actions = self.space.put(self.centre[:, None].expand(-1, count, -1, -1), values)
         if chosen is None or self.table is None:
@@ -89,22 +92,20 @@ class Belief:
         return self.space.with_targets(actions, self.table[chosen], search.memory), chosen
 
     def _plans(self, search: Search, count: int) -> tuple[Tensor | None, Tensor]:
-        """The gripper plan of each candidate [B, K], and which candidates are the mean itself [B, K]."""
-        still = torch.zeros(len(self.std), count, dtype=torch.bool, device=self.std.device)
-        still[:, 0] = True
+        """The gripper plan of each candidate [B, K], and which of the first ones are the mean itself [B, n]."""
+        itself = torch.ones(len(self.std), 1, dtype=torch.bool, device=self.std.device)
         if self.plans is None or self.table is None or self.allowed is None:
-            return None, still
+            return None, itself
         # A golden-ratio sequence: any first part of the candidates covers the plans by their probability.
-        turn = torch.arange(count, device=self.std.device, dtype=torch.float64) * GOLDEN
-        turn = torch.remainder(turn + search.uniform(1).double(), 1.0).to(self.plans.dtype)  # [B, K]
-        chosen = torch.searchsorted(self.plans.cumsum(1), turn.contiguous()).clamp(max=len(self.table) - 1)
-        chosen[:, 0] = self.plans.argmax(1)
-        swept = min(len(self.table), count // 4)  # a small budget is not spent on the switch alone
-        if swept == len(self.table):
-            each = torch.arange(swept, device=chosen.device)
-            still[:, 1 : swept + 1] = self.allowed
-            chosen[:, 1 : swept + 1] = torch.where(self.allowed, each, chosen[:, 1 : swept + 1])
-        return chosen, still
+        turn = torch.remainder(_golden(count).to(self.std.device) + search.uniform(1).double(), 1.0)  # [B, K]
+        chosen = torch.searchsorted(self.plans.cumsum(1), turn.to(self.plans.dtype))
+        chosen.clamp_(max=len(self.table) - 1)[:, 0] = self.plans.argmax(1)
+        if len(self.table) > count // 4:  # a small budget is not spent on the switch alone
+            return chosen, itself
+        each = torch.arange(len(self.table), device=chosen.device)
+        swept = chosen[:, 1 : len(each) + 1]
+        swept.copy_(torch.where(self.allowed, each, swept))
+        return chosen, torch.cat([itself, self.allowed], 1)
 
     def fit(
         self,
@@ -124,8 +125,7 @@ class Belief:
         """
         values = self.space.take(actions)
         if weights is None:
-            mean = values.mean(1)
-            variance = (values - mean[:, None]).square().mean(1)
+            variance, mean = torch.var_mean(values, 1, correction=0)
         else:
             share = weights[..., None, None]
             mean = (share * values).sum(1)
@@ -160,6 +160,11 @@ class Belief:
         chosen = torch.where(self.allowed, each, self.plans.argmax(1, keepdim=True))
         copies = actions[:, None].repeat(1, count, 1, 1)
         return self.space.with_targets(copies, self.table[chosen], search.memory)
+
+
+@lru_cache(maxsize=64)
+def _golden(count: int) -> Tensor:
+    return torch.arange(count, dtype=torch.float64) * GOLDEN
 
 
 def elites_of(energies: Tensor, count: int, *values: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:

@@ -14,7 +14,7 @@ from planners.local_search import LocalSearch
 from planners.protocols import Proposes
 from planners.search import Pruning, Search
 from planners.searching import Searching
-from planners.surface import lowest
+from planners.surface import MOST, lowest
 
 
 @dataclass(kw_only=True)
@@ -72,11 +72,13 @@ def explore(
         keep: elites of a round that compete again in the next one, without being imagined again.
         fewer: each round draws this share of the candidates of the one before (at least twice the elites).
         doubt: probability that is always shared by all gripper plans.
-        guesses: candidates of every later round that a quadratic surface through all energies suggests.
+        guesses: candidates of every later round that a quadratic surface through all energies suggests, for plans
+            of few numbers.
         local: move the belief by a search in a local model of what was imagined, and not to the elites.
         noise: draws standard noise [B, count, H, S]; None: white.
     """
     best = scores = best_plans = None
+    guesses = guesses if belief.std[0].numel() <= MOST else 0
     seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
     for round_ in range(iterations):
         count = max(min(candidates, 2 * elites), round(candidates * fewer**round_))
@@ -88,7 +90,8 @@ def explore(
         energies = search.evaluate(actions)
         if energies is None:
             break
-        seen = [*seen[-2:], (belief.space.take(actions), energies, plans)]
+        if guesses:
+            seen = [*seen[-2:], (belief.space.take(actions), energies, plans)]
         pool = energies
         if keep and best is not None and scores is not None:
             actions, pool = torch.cat([best[:, :keep], actions], 1), torch.cat([scores[:, :keep], pool], 1)

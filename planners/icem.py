@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,11 +18,15 @@ from planners.searching import Searching
 
 def coloured(white: Tensor, colour: float) -> Tensor:
     """White noise [B, K, H, S] -> noise of unit variance whose power falls as 1 / frequency^colour over H."""
-    horizon = white.shape[2]
-    if horizon == 1 or colour == 0.0:
+    if white.shape[2] == 1 or colour == 0.0:
         return white
-    spectrum = torch.fft.rfft(white, dim=2)
-    frequency = torch.fft.rfftfreq(horizon, device=white.device, dtype=white.dtype)
+    return (white.flatten(2) @ _mixing(*white.shape[2:], colour).to(white)).view(white.shape)
+
+
+@cache
+def _mixing(horizon: int, axes: int, colour: float) -> Tensor:
+    """[H * S, H * S]: each axis to the frequencies, these made smaller by their colour, and back."""
+    frequency = torch.fft.rfftfreq(horizon, dtype=torch.float64)
     frequency[0] = frequency[1]  # as strong as the slowest wave that fits
     size = frequency ** (-colour / 2)
     both = torch.full_like(size, 2.0)  # every wave but the constant and the fastest stands for two
@@ -29,7 +34,9 @@ def coloured(white: Tensor, colour: float) -> Tensor:
     if horizon % 2 == 0:
         both[-1] = 1.0
     size = size * (horizon / (both * size.square()).sum()).sqrt()
-    return torch.fft.irfft(spectrum * size[:, None], n=horizon, dim=2)
+    waves = torch.fft.rfft(torch.eye(horizon, dtype=torch.float64), dim=1)
+    mixing = torch.fft.irfft(waves * size, n=horizon, dim=1)
+    return torch.kron(mixing, torch.eye(axes, dtype=mixing.dtype))
 
 
 @dataclass(kw_only=True)

@@ -260,10 +260,9 @@ class Search:
         """Write one line of history: energies [B, K] of the iteration and of its elites [B, E]."""
         assert self.best is not None
         energies = energies.detach()
-        finite = torch.isfinite(energies)
         line = {
             "best": self.best.energy.mean(),
-            "mean": energies.where(finite, 0.0).sum() / finite.sum().clamp(min=1),
+            "mean": energies.masked_fill(energies == INFINITY, torch.nan).nanmean().nan_to_num(),
         }
         if elites is not None:
             line["elite"] = elites.detach().mean()

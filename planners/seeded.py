@@ -48,7 +48,8 @@ class Seeded(Searching):
     fewer: float = 1.0
     """Each round draws this share of the candidates of the round before."""
     guesses: int = 4
-    """Candidates of every later round that a quadratic surface through the energies suggests, at most 4; 0: none."""
+    """Candidates of every later round that a quadratic surface through the energies suggests, at most 4; 0: none.
+    Plans of more than 12 searched numbers get none."""
     local: LocalSearch | None = None
     """Settings of the search in a local model between rounds; none: rounds are drawn around the elites."""
     refine: int = 8
@@ -59,6 +60,8 @@ class Seeded(Searching):
     """First step of Adam, as a share of half the trust region."""
     suggestions: int = 1
     """Action sequences asked of each proposer."""
+    around: bool = True
+    """Search around the best proposal; false: take the best proposal as it is, and search only where nobody proposes."""
     anchor_first: bool = False
     """Search around the first proposer's best guess, not around the best proposal."""
     margin: float = 0.0
@@ -69,6 +72,8 @@ class Seeded(Searching):
     def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         search.recall = 4 if self.local else 0
         offer = self._offer(search, proposers)
+        if offer is not None and not self.around:
+            return
         hold = self.space.hold(search.memory, self.horizon)
         search.pruning = self.pruning
         belief = Belief.around(

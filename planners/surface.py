@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 SHARES = (1.0, 0.5, 1.5, 0.25)  # of the way from the best point to the surface's lowest
-FULL = 12  # dimensions with products of their own; beyond, the solve costs more than it saves: squares alone
+MOST = 12  # dimensions: beyond, the solve costs more than it saves, and squares without products save nothing
 REACH = 3.0  # how far beyond the points the surface is believed, in their deviations
 
 
@@ -20,7 +20,7 @@ def lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Tens
     """Up to four guesses [B, count, d] of where the energy is least.
 
     Args:
-        points: [B, n, d].
+        points: [B, n, d], with d at most `MOST`.
         energies: [B, n]; infinite ones are left out.
         usable: [B, n], which points the surface may go through (those with the best one's gripper plan).
     """
@@ -35,8 +35,7 @@ def _lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Ten
         return points[:1].expand(min(count, len(SHARES)), -1)
     points, energies = points[usable], energies[usable]
     n, d = points.shape
-    both = torch.arange(d, device=points.device)
-    rows, columns = torch.triu_indices(d, d, device=points.device) if d <= FULL else (both, both)
+    rows, columns = torch.triu_indices(d, d, device=points.device)
     features = 1 + d + len(rows)
     order = energies.argsort()[: 3 * features]  # far and bad points bend the surface
     points, energies = points[order], energies[order]
