@@ -16,7 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 _EXACT_BACK = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
-NEAR = 8  # frames: nearer than this, decoding on is cheaper than seeking
+NEAR = 8  # frames: nearer than this, going on is cheaper than seeking
 
 
 class VideoError(OSError):
@@ -66,7 +66,7 @@ class Decoder:
         self.pts = sorted(set(shown))
         self.keys = sorted(keys)
         self.number = {time: i for i, time in enumerate(self.pts)}
-        self.near = 1 if self.stream.codec_context.thread_count == 1 else NEAR
+        self.near = 1 if self.stream.codec_context.thread_count == 1 and not self.plain else NEAR
         self.frames: Any = None  # the running decode generator, after a seek
         self.position = -1  # number of the last frame that the generator gave
         self.wanted: set[int] = set()  # times of the frames that the present read asks for

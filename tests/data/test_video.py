@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from data.decoder import NEAR, Decoder
-from data.video import VideoError, VideoFrames, VideoWriter, _decoder, close_videos, write_video
+from data.decoder import Decoder
+from data.video import VideoError, VideoFrames, VideoWriter, close_videos, write_video
 
 VIDEOS = [
     "lerobot_tiny/videos/observation.images.wrist_left/chunk-000/file-000.mp4",  # AV1
@@ -96,7 +96,6 @@ def test_what_nobody_asked_for_before_a_keyframe_is_not_decoded(tmp_path, frames
         Decoder, "_begins_anew", lambda self, t: left_out.append(begins(self, t)) or left_out[-1]
     )
     video = VideoFrames(path)
-    _decoder(str(path)).near = NEAR  # as where several threads decode, which go on rather than seek
     for wanted in ([5, 22], [6, 9, 12, 15], [8, 21], [13], [14, 21], [15, 16], [9, 10], [1, 38]):
         left_out.clear()
         np.testing.assert_array_equal(video.read(wanted), whole[wanted])
