@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data.types import CLOSEDNESS, Imagined, Memory
-from planners.protocols import Budget, Energy, Imagines, Plan, Planner, Proposes
+from planners.protocols import Budget, Energy, Imagines, Plan, Planner
 from world_model.heads.policy import Policy
 
 
@@ -55,14 +55,22 @@ class PolicyProposals:
     switched: float = 0.25
     """Share of the proposals that hold the gripper the other way meanwhile."""
 
-    @torch.no_grad()
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
+        return self.roll(memory, horizon, count, generator)[0]
+
+    @torch.no_grad()
+    def roll(
+        self, memory: Memory, horizon: int, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Imagined]:
+        """Proposals [B, count, horizon, 7] and what they would lead to."""
         problems = len(memory.latents)
         context = max(memory.latents.shape[1], getattr(self.model, "context", 1))
         many = _repeated(memory, count)
         goal = self.goal.expand(len(many.latents), -1, -1)
         aside, until, switched = self._moods(problems, count, generator, like=memory.poses)
         taken: list[Tensor] = []
+        latents: list[Tensor] = []
+        poses: list[Tensor] = []
         for step in range(horizon):
             pose = many.poses[:, -1]
             action = self.policy.act(many.latents[:, -1], goal, pose)
@@ -71,9 +79,11 @@ class PolicyProposals:
             closing = action[:, CLOSEDNESS].round()
             action[:, CLOSEDNESS] = torch.where(on_the_way & switched, 1.0 - closing, closing)
             taken.append(action)
-            if step + 1 < horizon:
-                many = _advanced(many, action, self.model, context)
-        return torch.stack(taken, 1).unflatten(0, (problems, count))
+            many = _advanced(many, action, self.model, context)
+            latents.append(many.latents[:, -1])
+            poses.append(many.poses[:, -1])
+        actions, z, s = (torch.stack(x, 1).unflatten(0, (problems, count)) for x in (taken, latents, poses))
+        return actions, Imagined(latents=z, poses=s)
 
     def _moods(
         self, problems: int, count: int, generator: torch.Generator, *, like: Tensor
@@ -131,7 +141,7 @@ class Actor:
         keep_clouds: bool = False,
     ) -> Decision:
         """`mode`: policy (react), planner (search without proposals) or both (search around what Mode 1 would do)."""
-        proposals: tuple[Proposes, ...] = ()
+        proposals: tuple[PolicyProposals, ...] = ()
         if self._policy is not None and mode != "planner":
             proposals = (PolicyProposals(self._policy, self._model, goal),)
         if mode == "policy" or self._planner is None:
@@ -150,14 +160,15 @@ class Actor:
         return Decision(action=plan.actions[0, 0], mode="planner", plan=plan, improved=improved)
 
     @torch.no_grad()
-    def _react(self, memory: Memory, energy: Energy, proposals: tuple[Proposes, ...], seed: int) -> Decision:
+    def _react(
+        self, memory: Memory, energy: Energy, proposals: tuple[PolicyProposals, ...], seed: int
+    ) -> Decision:
         if not proposals:
             raise ValueError(
                 "Mode 1 was asked for, but the model has no policy: forearm train heads=policy makes one"
             )
         generator = torch.Generator().manual_seed(seed)
-        actions = proposals[0].propose(memory, self._horizon, 1, generator)
-        imagined: Imagined = self._model.imagine(memory, actions)
+        actions, imagined = proposals[0].roll(memory, self._horizon, 1, generator)
         terms = {name: value[:, 0] for name, value in energy.terms(memory, imagined, actions).items()}
         plan = Plan(
             actions=actions[:, 0],

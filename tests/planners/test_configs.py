@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in (HOUSE / "configs" / "planner").glob("*.yam
 
 
 def test_every_planner_has_a_config() -> None:
-    assert {"seeded", "fast", "cem", "cem_vjepa2", "icem", "mppi", "gradient"} <= set(NAMES)
+    assert {"seeded", "fast", "rehearse", "cem", "cem_vjepa2", "icem", "mppi", "gradient"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

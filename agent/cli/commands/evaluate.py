@@ -51,7 +51,7 @@ class Config:
 
 EXAMPLES = (
     "forearm evaluate tasks=[reach,grasp] methods=[random,both] episodes=20",
-    "forearm evaluate tasks=[pick_place] goals=[image,final] episodes=50 planner=fast",
+    "forearm evaluate tasks=[pick_place] goals=[image,final] episodes=50 planner=seeded",
     "forearm evaluate resume=last",
 )
 RESUMES = True
