@@ -35,7 +35,7 @@ class Step:
     decision: Decision | None
     choice: Choice
     surprise: float | None
-    surprise_parts: dict[str, float]
+    surprise_errors: dict[str, float]
     steps_to_go: float
     distance: float
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Agent:
                 decided = time.perf_counter()
             step = Step(
                 index=index, goal_index=goal_index, percept=percept, decision=decision, choice=choice, surprise=felt,
-                surprise_parts=surprise.parts[-1] if surprise is not None and felt is not None else {},
+                surprise_errors={} if surprise is None or felt is None else surprise.errors,
                 steps_to_go=situation.steps_to_go, distance=situation.distance, notes=notes,
                 milliseconds={"perceive": 1e3 * (perceived - started), "plan": 1e3 * (decided - perceived)},
             )  # fmt: skip

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from envs.arm import Arm
 from planners.protocols import Planner
 from planners.seeded import Seeded
 from world_model.checkpoint import describe, load_heads, load_model
+from world_model.compact import CompactModel, quick_type
 
 from .actor import Actor
 from .agent import Agent
@@ -33,6 +36,8 @@ class AgentSettings:
     """Black cameras: what the pose alone gives away."""
     keep_clouds: bool = False
     """Keep every candidate of every plan, for pictures."""
+    light: bool = True
+    """Imagine with matrices in bfloat16 where the processor multiplies them itself."""
 
 
 def planner_from(choice: dict[str, Any] | None) -> Any:
@@ -80,6 +85,8 @@ def build_agent(
             f"a model step is {conventions.period_s} s for the model and {arm.period_s} s for the arm; "
             f"set env.period_s={conventions.period_s}"
         )
+    if isinstance(mind.model, CompactModel) and next(mind.model.parameters()).device.type == "cpu":
+        mind.model.think_in(quick_type() if settings.light else torch.float32)
     planner = planner or settings.planner
     stored = mind.normalisation.get("surprise")
     scale = SurpriseScale(**stored) if stored else None
@@ -96,7 +103,7 @@ def build_agent(
         ),
         actor=Actor(mind.model, mind.heads.get("policy"), planner, horizon=getattr(planner, "horizon", 4)),
         configurator=Configurator(settings.configurator),
-        surprise=(lambda: Surprise(scale, mind.heads.get("usual"))) if scale is not None else None,
+        surprise=(lambda: Surprise(scale)) if scale is not None else None,
         stop_on_surprise=settings.stop_on_surprise,
         keep_clouds=settings.keep_clouds,
     )

@@ -12,7 +12,6 @@ import torch
 from envs.envelope import admissible
 from envs.expert import ScriptedHand, reach
 from envs.tasks import OBJECT, begin, drive
-from world_model.heads.usual import Usual
 
 from .arms import open_arm, require_simulated
 from .build import load_mind
@@ -85,7 +84,7 @@ def check(goal: Goal, now: Any, arm: Any, mind: Any) -> Checked:
         found.good = False
     stored = mind.normalisation.get("surprise")
     if stored:
-        _check_surprise(found, mind.model, SurpriseScale(**stored), seen, wanted, mind.heads.get("usual"))
+        _check_surprise(found, mind.model, SurpriseScale(**stored), seen, wanted)
     critic = mind.heads.get("critic")
     if critic is not None:
         with torch.no_grad():
@@ -97,19 +96,14 @@ def check(goal: Goal, now: Any, arm: Any, mind: Any) -> Checked:
 
 
 def _check_surprise(
-    found: Checked,
-    model: Any,
-    scale: SurpriseScale,
-    seen: Percept,
-    wanted: torch.Tensor,
-    usual: Usual | None = None,
+    found: Checked, model: Any, scale: SurpriseScale, seen: Percept, wanted: torch.Tensor
 ) -> None:
     """Will surprise stop the agent here, or at the goal where its pose is known?"""
     places = {"here": seen}
     if found.goal.pose is not None:
         pose = torch.from_numpy(np.asarray(found.goal.pose, np.float32))[None]
         places["there"] = Percept(latent=wanted, pose=pose, observation=seen.observation)
-    felt = {place: surprise_at_rest(model, scale, percept, usual) for place, percept in places.items()}
+    felt = {place: surprise_at_rest(model, scale, percept) for place, percept in places.items()}
     said = " and ".join(f"{value:.1f} {place}" for place, value in felt.items())
     stops = max(felt.values()) > scale.strong
     found.words.append(

@@ -1,13 +1,14 @@
 """Surprise: how far what is perceived lies from what was imagined, in units of what is normal.
 
-Four things are compared: the latent (weighed by which errors are usual), the place of the hand, the fingers, and
-whether the pictures stand still although the hand moves.  Each is divided by its own limit, and the largest counts:
-1 is the 99th percentile of ordinary steps.  Limits come from episodes that the agent drove itself
-(`agent.violations.calibrate`); those from logs (`scale_from`) serve until then.
+Four things are compared: the latent, the place of the hand, the fingers, and whether the pictures stand still although
+the hand moves.  Each error is squared, in units of its own limit, and the largest counts: 1 is the 99th percentile of
+ordinary steps.  Limits come from episodes that the agent drove itself (`calibrated`); those from logs (`scale_from`)
+serve until then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from data.types import CLOSEDNESS, Memory
-from world_model.heads.usual import Usual
 
 from .perception import Percept
 
@@ -37,7 +37,7 @@ class SurpriseScale:
     """What is normal: the limit of each error on ordinary episodes."""
 
     latent: float = 1.0
-    """Squared latent error of one imagined step: in units of what is usual where that is known, else the plain mean."""
+    """Mean squared latent error of one imagined step."""
     position_m: float = 0.02
     """Distance between imagined and measured position."""
     fingers: float = 0.5
@@ -49,11 +49,14 @@ class SurpriseScale:
     mild: float = 1.0
     """Above this it thinks afresh."""
 
-    @property
-    def limits(self) -> dict[str, float]:
+    def parts(self, errors: Mapping[str, Any]) -> dict[str, Any]:
+        """Errors, numbers or arrays, in units of their limits; the latent's is a square already."""
         return {
-            "latent": self.latent, "position": self.position_m, "fingers": self.fingers, "frozen": self.frozen_m
-        }  # fmt: skip
+            "latent": errors["latent"] / self.latent,
+            "position": (errors["position"] / self.position_m) ** 2,
+            "fingers": (errors["fingers"] / self.fingers) ** 2,
+            "frozen": (errors["frozen"] / self.frozen_m) ** 2,
+        }
 
 
 @dataclass
@@ -61,9 +64,9 @@ class Surprise:
     """Measures, and remembers for how long it has lasted."""
 
     scale: SurpriseScale = field(default_factory=SurpriseScale)
-    usual: Usual | None = None
     history: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)  # the last ones, in their own units
     _still: tuple[list[np.ndarray], Tensor] | None = (
         None  # the pictures, and where the hand was when they came
     )
@@ -73,13 +76,13 @@ class Surprise:
         """imagined_latent [1, N, D], imagined_pose [1, 7]: what the last action was expected to lead to."""
         gap = percept.latent - imagined_latent
         away = imagined_pose - percept.pose
-        errors = {
-            "latent": float(gap.square().mean() if self.usual is None else self.usual(gap)),
+        self.errors = {
+            "latent": float(gap.square().mean()),
             "position": float(away[:, :3].norm()),
             "fingers": float(away[:, CLOSEDNESS].abs()),
             "frozen": self._gone_unseen(percept),
         }
-        self.parts.append({name: errors[name] / limit for name, limit in self.scale.limits.items()})
+        self.parts.append(self.scale.parts(self.errors))
         self.history.append(max(self.parts[-1].values()))
         return self.history[-1]
 
@@ -103,7 +106,7 @@ class Surprise:
 
 
 @torch.no_grad()
-def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept, usual: Usual | None = None) -> float:
+def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept) -> float:
     """How surprised one would be to stand still here and see nothing change: much where the model does not know its way."""
     told = torch.zeros(1, 1, 1, 7)
     if getattr(model, "absolute_gripper", False):
@@ -112,7 +115,7 @@ def surprise_at_rest(model: Any, scale: SurpriseScale, percept: Percept, usual: 
         latents=percept.latent[:, None], poses=percept.pose[:, None], actions=percept.pose.new_zeros(1, 0, 7)
     )
     imagined = model.imagine(memory, told)
-    return Surprise(scale, usual).measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
+    return Surprise(scale=scale).measure(imagined.latents[:, 0, 0], imagined.poses[:, 0, 0], percept)
 
 
 def scale_from(latent_errors: np.ndarray, position_errors: np.ndarray) -> SurpriseScale:
@@ -122,3 +125,22 @@ def scale_from(latent_errors: np.ndarray, position_errors: np.ndarray) -> Surpri
         latent=float(np.quantile(latent_errors, 0.99)),
         position_m=max(SurpriseScale().position_m, float(np.quantile(position_errors, 0.99))),
     )
+
+
+def calibrated(errors: Sequence[Mapping[str, np.ndarray]]) -> SurpriseScale:
+    """The scale by ordinary episodes of an agent's own: errors [T] of each.  1 % of these steps are beyond `mild`, and
+    none comes near a stop."""
+    if len(errors) < 4:
+        raise ValueError(f"{len(errors)} episodes do not tell what is ordinary; give at least 4, better 100")
+    steps = {name: np.concatenate([one[name] for one in errors]) for name in WORDS}
+    most = {name: float(np.quantile(values, 0.997)) for name, values in steps.items()}
+    scale = SurpriseScale(
+        latent=float(np.quantile(steps["latent"], 0.99)), position_m=1.25 * most["position"],
+        fingers=max(0.1, 1.5 * most["fingers"]),
+    )  # fmt: skip
+    felt = np.max(list(scale.parts(steps).values()), 0)
+    unit = float(np.quantile(felt, 0.99))
+    scale.latent *= unit
+    felt = np.max(list(scale.parts(steps).values()), 0)
+    scale.strong = max(scale.strong, 1.5 * float(felt.max()))
+    return scale

@@ -32,7 +32,6 @@ HEADS = {
     "body": "world_model.heads.body:Body",
     "ensemble": "world_model.heads.ensemble:Ensemble",
     "decoder": "world_model.heads.decoder:Decoder",
-    "usual": "world_model.heads.usual:Usual",
 }
 
 

@@ -1,4 +1,4 @@
-"""`forearm calibrate`: fit imagined directions to true ones."""
+"""`forearm calibrate`: fit imagined directions to true ones; or learn what is no surprise."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ class Config:
     """Simulation: turn the outside cameras about the middle of the table first, to see the repair."""
     reaches: int = 0
     """Simulation: goal pictures to reach before and after, to measure what the map is worth."""
+    surprise_episodes: int = 0
+    """Simulation: instead of the above, drive so many ordinary episodes and set by them from where on the model is
+    surprised; changes the model's folder."""
 
 
 EXAMPLES = (
     "forearm calibrate",
     "forearm calibrate camera_yaw_deg=30 reaches=10",
+    "forearm calibrate model=outputs/train/my_robot/model surprise_episodes=100",
     "forearm calibrate model=outputs/train/my_robot/model steps=100",
     "forearm calibrate env=franka env.host=172.16.0.2 env.dry_run=false env.confirm=true",
 )
@@ -40,6 +44,8 @@ def run(config: Config, run: Run) -> int:
     from agent.calibrate import calibrate, verdict
     from agent.calibrate_reach import lay_out, reach_errors
 
+    if config.surprise_episodes:
+        return _calibrate_surprise(config, run)
     require_motion(config.env, "calibrate")
     if is_real(config.env) and config.reaches:
         raise ValueError("reaches= lays scenes out, which a simulator can; with a real arm leave it out")
@@ -74,3 +80,23 @@ def run(config: Config, run: Run) -> int:
             )
     arm.close()
     return 0 if found.trustworthy else 1
+
+
+def _calibrate_surprise(config: Config, run: Run) -> int:
+    from dataclasses import asdict
+
+    from agent.build import load_mind
+    from agent.surprise import calibrated
+    from agent.violations import CALIBRATION_SEED, watch_many
+    from world_model.checkpoint import resolve, set_normalisation
+
+    folder, mind = resolve(config.model), load_mind(config.model)
+    seed = CALIBRATION_SEED + config.seed
+    ordinary = watch_many("", config.surprise_episodes, mind, run.dir, seed=seed, say=run.say)
+    scale = asdict(calibrated([watched.arrays for watched in ordinary]))
+    set_normalisation(folder, surprise=scale)
+    for name, value in scale.items():
+        run.say(f"{name:<11} {value:.4g}")
+    run.say(f"stored in {folder}")
+    run.results |= {"surprise": scale, "episodes": len(ordinary)}
+    return 0
