@@ -147,3 +147,28 @@ def test_surprise_is_calibrated_on_normal_steps():
 def test_a_task_without_goals_is_refused():
     with pytest.raises(ValueError, match="at least one goal"):
         Task(goals=[])
+
+
+@pytest.mark.parametrize("quick", [torch.bfloat16, torch.float32])
+def test_it_imagines_in_the_type_that_is_quickest_here(tiny_model, point_arm, monkeypatch, quick):
+    """An arm with the model's cameras; what is imagined differs by rounding alone, and can be asked to be exact."""
+    from agent import build
+    from data.types import Camera, Memory
+
+    mind = build.load_mind(tiny_model)
+    for weights in mind.model.predictor.parameters():  # a fresh AdaLN imagines that nothing changes
+        weights.data += 0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+    cameras = {name: Camera(name=name, width=32, height=32) for name in mind.model.conventions.cameras}
+    monkeypatch.setattr(type(point_arm), "cameras", cameras)
+    monkeypatch.setattr(build, "quick_type", lambda: quick)
+    memory = Memory(
+        latents=torch.randn(1, 3, 1, 16), poses=torch.zeros(1, 3, 7), actions=torch.zeros(1, 2, 7)
+    )
+    imagined = {}
+    for light in (False, True):
+        build.build_agent(mind, point_arm, build.AgentSettings(light=light))
+        with torch.no_grad():
+            imagined[light] = mind.model.imagine(memory, torch.zeros(1, 4, 2, 7)).latents
+    gap = (imagined[True] - imagined[False]).abs().max()
+    assert gap < 0.05 * imagined[False].std()
+    assert (gap > 0) == (quick == torch.bfloat16)
