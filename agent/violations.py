@@ -111,7 +111,7 @@ def watch_many(
     world = None
     while len(found) < count:
         if seed not in known:
-            world = world or _world_for(mind)
+            world = world or world_for(mind)
             watched = watch(event, seed, world, mind, mode=mode)
             known[seed] = {"seed": seed} if watched is None else asdict(watched)
             with file.open("a", encoding="utf-8") as stream:
@@ -134,7 +134,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def _world_for(mind: Mind) -> World:
+def world_for(mind: Mind) -> World:
     conventions = mind.model.conventions
     cell = Cell(task="reach", method="policy")
     return World(cell, conventions.image_size, conventions.cameras, conventions.period_s)

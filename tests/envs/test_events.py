@@ -76,3 +76,27 @@ def test_a_reset_ends_an_event(driver, normal):
 def test_an_unknown_event_lists_what_exists(driver):
     with pytest.raises(ArmError, match=r"no event 'earthquake'; there are vanishes, .*frozen_frame"):
         Unexpected(driver, "earthquake", at_step=1)
+
+
+def test_an_event_waits_until_it_makes_a_difference(driver):
+    blocked = Unexpected(driver, "arm_blocked", at_step=1, wait=True)
+    arm = GuardedArm(blocked)
+    arm.reset(seed=2)
+    for move, begun in ((0.0, None), (0.0, None), (0.004, None), (0.03, 3)):
+        arm.act(np.array([0.0, 0.0, move, 0, 0, 0, 0]))
+        assert blocked.began_at == begun
+    floats = Unexpected(driver, "gravity_off", at_step=0, wait=True)
+    arm = GuardedArm(floats)
+    arm.reset(seed=2)
+    thing = driver.object_poses()[OBJECT][:3]
+    arm.act(np.zeros(7))
+    assert floats.began_at == 0
+    arm.reset(seed=2)
+    floats.at_step = 1000
+    for height in (0.12, 0.03):  # from above, so that nothing is pushed away
+        for _ in range(12):
+            away = thing + np.array([0, 0, height]) - driver.observe().pose[:3]
+            arm.act(np.array([*np.clip(away, -0.04, 0.04), 0, 0, 0, 0]))
+    floats.at_step = 0
+    arm.act(np.zeros(7))
+    assert floats.began_at is None  # the hand is about to hold it
