@@ -26,7 +26,8 @@ from .imagining import AxisCheck, Encoded, axis_check, encode
 from .recorded import Stretch
 from .turn import Turn, find_turn
 
-RADIUS_M = 0.09  # of the motion, around where it starts
+RADIUS_M = 0.09  # of the motion, around the middle of the workspace
+ABOVE_TABLE_M = 0.2
 STEP_M = 0.05
 LEAST_EXPLAINED = 0.2  # of what changes from frame to frame; below, the model does not see the moves
 WHOLE_TURN_DEG = 8.0  # less than this is within what the fit can tell
@@ -71,11 +72,18 @@ class Calibration:
 
 
 def wander(arm: Arm, cameras: tuple[str, ...], *, steps: int = 60, seed: int = 0) -> Stretch:
-    """Move about within `RADIUS_M` of here, at least half of `STEP_M` a step, and remember what was seen and done."""
+    """Move about in the middle of the workspace, at least half of `STEP_M` a step, and remember what was seen and done.
+
+    The middle is where pictures tell most: higher up, or at the edge, a model foresees little even with nothing turned.
+    """
     random = np.random.default_rng(seed)
-    observation = arm.observe()
+    observation, steps_there = arm.observe(), 40
     low, high = np.array(arm.limits.low) + 0.03, np.array(arm.limits.high) - 0.03
-    middle = np.clip(observation.pose[:3], low + RADIUS_M, np.maximum(high - RADIUS_M, low + RADIUS_M))
+    middle = (low + high) / 2
+    middle[2] = np.clip(arm.limits.table_z + ABOVE_TABLE_M, low[2], high[2])
+    while np.linalg.norm(away := middle - observation.pose[:3]) > RADIUS_M and steps_there > 0:
+        arm.act(np.concatenate([away * min(1.0, STEP_M / float(np.linalg.norm(away))), np.zeros(4)]))
+        observation, steps_there = arm.observe(), steps_there - 1
     frames, poses = [], []
     while True:
         frames.append(as_views(observation.frames, cameras))
@@ -119,7 +127,7 @@ def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> 
         yaw_deg=float(np.rad2deg(turn.yaw_rad)),
         pivot=[*turn.pivot, height],
         residual_m=float(check.residual_m),
-        moves=len(check.true),
+        moves=sum(len(stretch.actions) for stretch in stretches),
         words=words,
         explained=turn.explained,
         explained_before=before,
@@ -127,7 +135,7 @@ def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> 
 
 
 def calibrate(arm: Arm, model: Any, *, steps: int = 60, seed: int = 0) -> Calibration:
-    """Wander and fit; the arm stays within 9 cm of where it is on every axis."""
+    """Wander and fit; the arm goes to the middle of its workspace and stays within 9 cm of it on every axis."""
     return fit(model, [wander(arm, tuple(model.conventions.cameras), steps=steps, seed=seed)])
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from envs.arm import Arm
 from envs.scenes import CameraSpec, Scene, draw_scene
 
-from .build import Mind, build_agent
+from .build import AgentSettings, Mind, build_agent
 from .calibrate import CalibratedArm, Calibration
+from .configurator import ConfiguratorSettings
 from .task import Goal, Task
 
 BUDGET_STEPS = 16
@@ -54,12 +55,18 @@ def reach_errors(
     calibration: Calibration | None,
     reach_m: float = 0.12,
 ) -> list[float]:
-    """Distance (m) between where the goal picture was taken and where the agent ended."""
+    """Distance (m) between where the goal picture was taken and where the hand is after `BUDGET_STEPS`.
+
+    Whether it has arrived is not the agent's to judge: with an unfamiliar view it is wrong about that, too.
+    """
+    settings = AgentSettings(
+        stop_on_surprise=False, configurator=ConfiguratorSettings(reached_steps=0, reached_distance=0)
+    )
     errors = []
     for seed in seeds:
         goal, target = _goal_picture(arm, driver, seed, camera_yaw_deg, reach_m)
         used = arm if calibration is None else CalibratedArm(arm, calibration)
-        agent = build_agent(mind, used)
+        agent = build_agent(mind, used, settings)
         agent.pursue(Task(goals=[goal], budget_steps=BUDGET_STEPS), seed=seed)
         errors.append(float(np.linalg.norm(arm.observe().pose[:3] - target)))
     return errors

@@ -112,7 +112,7 @@ def try_motion(arm: Arm, driver: FrankaDriver) -> list[Check]:
 
 
 def camera_latency(arm: Arm) -> dict[str, float]:
-    """Lift the hand a little and see how much later the pictures change than the pose; NaN where they do not.
+    """Lift the hand a little, lower it again, and see how much later the pictures change than the pose; NaN where they do not.
 
     Curves of both against time, each from 0 to 1, are laid over each other.
     """
@@ -142,6 +142,7 @@ def camera_latency(arm: Arm) -> dict[str, float]:
         if not lift.is_alive() and ends == float("inf"):
             ends = time.monotonic() + 2 * LONGEST_LATENCY_S
         time.sleep(0.01)
+    arm.act(np.array([0, 0, -up * LIFT_M, 0, 0, 0, 0]))
     moved = _from_0_to_1(np.array(heights))
     found: dict[str, float] = {}
     for name, values in changes.items():

@@ -13,7 +13,7 @@ from agent.build import load_mind
 from agent.calibrate import Calibration
 from agent.cli.main import main
 from agent.goals import write_goal
-from agent.session import figures_of, open_session, play_session
+from agent.session import figures_of, open_session, play_session, report_lines
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 from agent.task import Goal
 from envs.fake_fci.spawn import FakeFranka
@@ -88,6 +88,7 @@ def test_the_shipped_model_reaches_a_picture(robot, env, tmp_path, capsys) -> No
             f"steps; {figures['plan_ms_median']:.0f} ms a plan, {played.seconds:.0f} s of the wall, "
             f"{(robot.state()['milliseconds'] - begun_ms) / 1000:.0f} s of the robot; {played.outcome.status}"
         )
+        print("\n".join(report_lines(figures["arm"])))
     assert before > 0.1
     assert error < NEAR_M, "\n".join(lines)
     assert not robot.state()["errors"]
