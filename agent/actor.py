@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.types import CLOSEDNESS, Imagined, Memory
 from planners.protocols import Budget, Energy, Imagines, Plan, Planner
+from world_model.heads.body import Body
 from world_model.heads.policy import Policy
 
 
@@ -97,6 +98,37 @@ class PolicyProposals:
         return tuple(x.flatten(0, 1).to(like.device) for x in (aside.to(like), until, switched))  # type: ignore[return-value]
 
 
+@dataclass
+class StraightThere:
+    """To where the hand is seen in the goal picture, from where it is seen now, at several paces; fingers stay.
+
+    What the two guesses get wrong alike falls out of their difference: the last centimetres that a policy creeps.
+    """
+
+    body: Body
+    goal: Tensor  # [1, N, D]
+    shares: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25)
+    """Of the way."""
+    most_m: float = 0.05
+    """Longest step."""
+
+    @torch.no_grad()
+    def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
+        here, there = self.body(memory.latents[:, -1])[0], self.body(self.goal)[0]
+        left = (there - here)[:, None] * here.new_tensor(self.shares)[:, None]  # [B, P, 3]
+        actions = memory.poses.new_zeros(*left.shape[:2], horizon, 7)
+        actions[..., CLOSEDNESS] = (memory.poses[:, -1, None, None, CLOSEDNESS] > HELD_FROM).float()
+        for step in range(horizon):
+            length = left.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+            move = left * (self.most_m / length).clamp(max=1.0)
+            actions[:, :, step, :3] = move
+            left = left - move
+        return actions
+
+
+HELD_FROM = 0.35  # closedness of fingers that were told to close and stopped at a thing
+
+
 def _repeated(memory: Memory, count: int) -> Memory:
     return Memory(
         latents=memory.latents.repeat_interleave(count, 0),
@@ -144,13 +176,16 @@ class Actor:
         proposals: tuple[PolicyProposals, ...] = ()
         if self._policy is not None and mode != "planner":
             proposals = (PolicyProposals(self._policy, self._model, goal),)
+        straight: tuple[StraightThere, ...] = ()
+        if proposals and self._policy is not None and self._policy.body is not None:
+            straight = (StraightThere(self._policy.body, goal),)
         if mode == "policy" or self._planner is None:
             return self._react(memory, energy, proposals, seed)
         plan = self._planner.plan(
             memory,
             self._model,
             energy,
-            proposers=proposals,
+            proposers=(*proposals, *straight),
             budget=budget,
             seed=seed,
             keep_clouds=keep_clouds,

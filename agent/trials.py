@@ -22,7 +22,7 @@ from .task import Goal, Task
 
 METHODS = ("random", "hold", "scripted", "blind", "policy", "planner", "both", "ceiling")
 GOALS = ("image", "final", "image_pose", "moved", "final_moved")
-BUDGET_STEPS = {"reach": 16, "grasp": 30, "reach_with_object": 16, "pick_place": 55}
+BUDGET_STEPS = {"reach": 24, "grasp": 30, "reach_with_object": 16, "pick_place": 55}
 MOVED_M = 0.03
 
 

@@ -2,9 +2,10 @@
 
 import torch
 
-from agent.actor import PolicyProposals
+from agent.actor import PolicyProposals, StraightThere
 from data.types import Conventions, Memory
 from world_model.compact import CompactModel
+from world_model.heads.body import Body
 from world_model.heads.policy import Policy
 
 
@@ -38,3 +39,24 @@ def test_what_a_rehearsal_led_to_is_what_the_model_imagines():
     assert imagined.latents.shape == once.latents.shape
     assert torch.allclose(imagined.latents[:, :, 0], once.latents[:, :, 0], atol=1e-5)
     assert torch.allclose(imagined.poses[:, :, 0], once.poses[:, :, 0], atol=1e-5)
+
+
+class KnowsPlaces(Body):
+    """The latent is the place."""
+
+    def forward(self, z):
+        return z[..., 0, :3], z[..., 0, 3]
+
+
+def test_straight_there_goes_the_way_between_two_pictures_and_keeps_the_fingers():
+    latents = torch.zeros(1, 1, 1, 4)
+    goal = torch.tensor([[[0.12, -0.02, 0.03, 0.0]]])
+    poses = torch.tensor([[[0.5, 0.0, 0.2, 3.14, 0.0, 0.0, 0.55]]])
+    memory = Memory(latents=latents, poses=poses, actions=torch.zeros(1, 0, 7))
+    proposer = StraightThere(KnowsPlaces(), goal)
+    actions = proposer.propose(memory, 6, 32, torch.Generator())
+    whole = actions[0, proposer.shares.index(1.0)]
+    assert torch.allclose(whole[:, :3].sum(0), goal[0, 0, :3], atol=1e-6)
+    assert (actions[..., :3].norm(dim=-1) <= proposer.most_m + 1e-6).all()
+    assert (actions[..., 6] == 1.0).all(), "what is held stays held"
+    assert torch.equal(actions[..., 3:6], torch.zeros_like(actions[..., 3:6]))

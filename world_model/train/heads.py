@@ -41,7 +41,7 @@ class HeadSettings:
 
 
 DEFAULTS = {
-    "policy": HeadSettings(steps=6000),
+    "policy": HeadSettings(steps=6000, config={"places": True}),
     "critic": HeadSettings(steps=2500),
     "body": HeadSettings(steps=2000),
     "ensemble": HeadSettings(steps=3000, near_share=0.0),

@@ -33,7 +33,7 @@ class PandaModel(nn.Module):
         super().__init__()
         self.world = world
         self.inverse = InverseDynamics(tokens=1, dim=world.dim)
-        self.policy = Policy(dim=world.dim)
+        self.policy = Policy(dim=world.dim, places=True)
         self.critic = Critic(dim=world.dim)
         self.touch = nn.Sequential(nn.Linear(world.dim, 256), nn.SiLU(), nn.Linear(256, 3))
         self.body = Body(dim=world.dim)
