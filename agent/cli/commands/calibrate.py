@@ -17,7 +17,7 @@ class Config:
     model: str = "forearm-panda"
     """A shipped model's name, or a folder."""
     steps: int = 60
-    """Moves of up to 5 cm, within 9 cm of the start."""
+    """Moves of up to 5 cm, within 9 cm of the middle of the workspace, where it goes first."""
     seed: int = 0
     """Of the scene (in simulation) and of the motion."""
     camera_yaw_deg: float = 0.0
