@@ -27,6 +27,7 @@ class Played:
     seconds: float
     plan_ms: list[float] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    brief: list[str] = field(default_factory=list)  # what was decided before the first step
     arm: dict[str, Any] = field(default_factory=dict)  # what a real arm reports: punctuality, holds, faults
 
 
@@ -43,7 +44,8 @@ def play(
     portrait: bool = True,
 ) -> Played:
     """Run `task`; with `goal` and `truth` the simulator's judge looks on and the work ends with success."""
-    for line in agent.configurator.brief(task):
+    brief = agent.configurator.brief(task)
+    for line in brief:
         say(f"  {line}")
     judge = Judge(goal, truth) if goal is not None and truth is not None else None
     pictures: list[np.ndarray] = []
@@ -71,6 +73,7 @@ def play(
         seconds=time.perf_counter() - started,
         plan_ms=[s.milliseconds["plan"] for s in outcome.steps if s.decision is not None],
         files={"video": video},
+        brief=brief,
     )
 
 

@@ -114,6 +114,7 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
         mind=session.mind,
         truth=session.truth,
         cameras=tuple(session.mind.model.conventions.cameras),
+        brief=session.agent.configurator.brief(session.task),
         live=config.view_address if config.view is View.live else None,
     )
     try:

@@ -9,6 +9,8 @@ from typing import Any
 from envs.franka.config import FrankaConfig
 from envs.scenes import SceneConfig
 
+MODES = ("policy", "planner", "both")
+
 
 class View(Enum):
     """Where a run can be looked at."""
@@ -69,6 +71,10 @@ class ConfiguratorSettings:
     """Steps after which the next sub-goal is tried anyway."""
     hesitation_steps: int = 2
     """Mode 1 acts alone until it has stood still for so many steps away from the goal; 0: Mode 2 always."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode={self.mode}: no such mode; there are {', '.join(MODES)}")
 
 
 @dataclass(kw_only=True)

@@ -178,15 +178,22 @@ def futures_figure(paths: np.ndarray, true: np.ndarray, spread: np.ndarray, path
         return save(figure, path)
 
 
-def curve_figure(curves: dict[str, Any], path: Path, *, title: str, xlabel: str, ylabel: str) -> Path:
-    """Named curves: name -> (x, y)."""
+def curve_figure(
+    curves: dict[str, Any], path: Path, *, title: str, xlabel: str, ylabel: str, limit: float | None = None
+) -> Path:
+    """Named curves: name -> (x, y); several have a legend.  `limit` is drawn across, and is always in sight."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.4))
         panel = figure.subplots()
         for name, (x, y) in curves.items():
             panel.plot(x, y, lw=2, label=name)
+        if limit is not None:
+            panel.axhline(limit, color=WARN, lw=1.2, ls="--")
         panel.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        panel.legend(frameon=False, fontsize=9)
+        if limit is not None or all(np.min(y) >= 0 for _, y in curves.values()):
+            panel.set_ylim(0, None)
+        if len(curves) > 1:
+            panel.legend(frameon=False, fontsize=9)
         return save(figure, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import yaml
 from PIL import Image
 
 from agent.cli.runs import facts_of, plain
+from data.video import VideoFrames
 
 _STYLE = """
 :root{--ink:#1f2a33;--soft:#5d6b76;--line:#dfe4e8;--back:#fff;--card:#f6f8f9;--accent:#3b6fb5}
@@ -33,11 +35,13 @@ ul{padding-left:1.2rem}li{margin:.2rem 0}
 details{background:var(--card);border-radius:6px;padding:.6rem .9rem;margin:.8rem 0}summary{cursor:pointer;color:var(--soft)}
 pre{overflow-x:auto;font-size:.82rem;line-height:1.4;margin:.6rem 0 0}
 .gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}.gallery figure{margin:0}
-@media print{:root{--ink:#000;--soft:#444;--line:#bbb;--back:#fff;--card:#fff;--accent:#3b6fb5}body{font-size:10.5pt}
+img.paper{display:none}
+@media print{@page{margin:14mm}video{display:none}img.paper{display:block}:root{--ink:#000;--soft:#444;--line:#bbb;--back:#fff;--card:#fff;--accent:#3b6fb5}body{font-size:10.5pt}
 main{max-width:none;padding:0}img.plot{filter:none}figure,tr,li{break-inside:avoid}h2{break-after:avoid}.wide img{min-width:0}
 .scroll,.wide,pre{overflow:visible}pre{white-space:pre-wrap;font-size:7.5pt}th,td{white-space:normal}
 details::details-content{content-visibility:visible;display:block;height:auto}}
 """
+FITS_A_PHONE_PX = 800  # pictures up to this width stay legible when they are squeezed
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
 
 
@@ -68,12 +72,11 @@ class Report:
         self._figure(f'<div class="wide">{image}</div>' if _is_wide(path) else image, caption)
 
     def video(self, path: Path, caption: str = "") -> None:
-        self._figure(f'<video controls loop muted playsinline src="{_embedded(path)}"></video>', caption)
+        self._figure(_film(path), caption)
 
     def gallery(self, videos: Sequence[tuple[Path, str]]) -> None:
         cells = [
-            f'<figure><video controls loop muted playsinline src="{_embedded(path)}"></video>'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            f"<figure>{_film(path)}<figcaption>{html.escape(caption)}</figcaption></figure>"
             for path, caption in videos
         ]
         self._parts.append('<div class="gallery">' + "".join(cells) + "</div>")
@@ -137,7 +140,19 @@ def _is_wide(path: Path) -> bool:
     if path.suffix == ".svg":
         return False
     with Image.open(path) as opened:
-        return opened.width > 1.3 * opened.height
+        return opened.width > max(1.3 * opened.height, FITS_A_PHONE_PX)
+
+
+def _film(path: Path) -> str:
+    """A video; on paper, which shows none, its last frame."""
+    frames = VideoFrames(path)
+    last = io.BytesIO()
+    Image.fromarray(frames.read([len(frames) - 1])[0]).save(last, format="JPEG", quality=85)
+    still = base64.b64encode(last.getvalue()).decode()
+    return (
+        f'<video controls loop muted playsinline src="{_embedded(path)}"></video>'
+        f'<img class="paper" src="data:image/jpeg;base64,{still}" alt="the last frame of the film">'
+    )
 
 
 def _embedded(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class RunRecording:
 
     With a `mind` there are pictures of what is imagined; `real` are the frames that the nearest are sought among, by
     default those of the run itself.  `live` is the address at which a viewer opens and listens; None: none does.
+    `brief` is what was decided before the first step.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RunRecording:
         real: RealFrames | None = None,
         cameras: tuple[str, ...] = ("exterior_left", "wrist"),
         live: str | None = None,
+        brief: Sequence[str] = (),
     ) -> None:
         self.path, self._task, self._truth, self._cameras, self._live = path, task, truth, cameras, bool(live)
         name = f"{path.parent.name} {path.stem}"
@@ -68,6 +71,7 @@ class RunRecording:
         self._imagery = Imagery(self._recording, mind, cameras, real) if mind is not None else None
         self._show_room(limits)
         self._robot = RobotView(self._recording)
+        self._brief = list(brief)
 
     def __call__(self, step: Step) -> None:
         observation, log = step.percept.observation, self._recording.log
@@ -83,7 +87,8 @@ class RunRecording:
             for name, frame in goal.frames.items():
                 log(f"goals/{name}", _jpeg(frame))
             log("decisions", rr.TextLog(f"goal {step.goal_index + 1}: {goal.name}"))
-        for reason in [*step.choice.reasons, *step.notes]:
+        brief, self._brief = self._brief, []
+        for reason in [*brief, *step.choice.reasons, *step.notes]:
             log("decisions", rr.TextLog(reason))
         self._show_plots(step)
         if step.decision is not None:

@@ -49,20 +49,29 @@ def write_run_report(
         index = [i for i, _ in decided]
         names = sorted({name for _, d in decided for name in d.plan.terms})
         curves = {name: (index, [float(d.plan.terms[name][0]) for _, d in decided]) for name in names}
+        silent = [name for name, (_, y) in curves.items() if max(abs(v) for v in y) < 5e-3]
+        curves = {name: xy for name, xy in curves.items() if name not in silent} or curves
         report.heading("Energy, term by term")
         energy = draw.curve_figure(
             curves, out / "energy.png", title="Energy of the plan", xlabel="step", ylabel="energy"
         )  # fmt: skip
-        report.picture(energy)
+        report.picture(energy, f"Zero at every step: {', '.join(silent)}." if silent else "")
         to_go = {"steps to go": ([s.index for s in steps], [s.steps_to_go for s in steps])}
         felt = [(s.index, s.surprise) for s in steps if s.surprise is not None]
-        if felt:
-            to_go["surprise (1: the limit of what is normal)"] = ([i for i, _ in felt], [v for _, v in felt])
+        report.heading("Steps to go, as the critic sees it")
         progress = draw.curve_figure(
-            to_go, out / "progress.png", title="The critic's estimate, and surprise", xlabel="step", ylabel=""
+            to_go, out / "progress.png", title="Steps to the goal", xlabel="step", ylabel="steps to go"
         )  # fmt: skip
         report.picture(progress)
-    reasons = [f"step {s.index}: {reason}" for s in steps for reason in [*s.choice.reasons, *s.notes]]
+        if felt:
+            report.heading("Surprise")
+            surprise = draw.curve_figure(
+                {"surprise": ([i for i, _ in felt], [v for _, v in felt])}, out / "surprise.png", limit=1.0,
+                title="What came, against what was imagined", xlabel="step", ylabel="of what is normal",
+            )  # fmt: skip
+            report.picture(surprise, "Above the dashed line the agent plans afresh, far above it stops.")
+    reasons = [*played.brief]
+    reasons += [f"step {s.index}: {reason}" for s in steps for reason in [*s.choice.reasons, *s.notes]]
     if reasons:
         report.heading("Decisions")
         report.lines(reasons)
@@ -82,6 +91,8 @@ def in_words(played: Played) -> list[str]:
         words.append(
             f"Mode 1 reacted in {len(decided) - searched} of {len(decided)} steps; Mode 2 searched in {searched} "
             f"and found something better in {improved}"
+            if searched
+            else f"Mode 1 reacted in all {len(decided)} steps; Mode 2 was never asked to search"
         )
     if played.plan_ms:
         words.append(

@@ -169,3 +169,13 @@ def test_evaluate_and_resume(forearm, tiny_model):
     status, _, err = forearm("evaluate", "tasks=[juggle]", "workers=1")
     assert status == 2
     assert "no task 'juggle'; there are reach" in err
+
+
+@pytest.mark.parametrize("command", ["plan", "demo"])
+def test_a_wrong_mode_is_named_before_anything_is_loaded(forearm, command):
+    status, _, err = forearm(command, "configurator.mode=plannr", "--cfg")
+    assert status == 2
+    assert "mode=plannr: no such mode; there are policy, planner, both" in err
+    status, _, err = forearm(command, "view=livee", "--cfg")
+    assert status == 2
+    assert "view=livee: no such choice; nearest: live" in err

@@ -37,11 +37,11 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
+    if not 1 <= config.horizon <= 16:
+        raise ValueError(f"horizon is {config.horizon}; it goes from 1 to 16")
     from agent.imagine_report import report_imagination
     from agent.seeing.viewer import how_to_open
 
-    if not 1 <= config.horizon <= 16:
-        raise ValueError(f"horizon is {config.horizon}; it goes from 1 to 16")
     data = config.data or _play(config, run)
     looked = report_imagination(
         data, config.model, run.dir, episodes=config.episodes, horizon=config.horizon, start=config.start,

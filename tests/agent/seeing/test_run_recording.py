@@ -215,7 +215,9 @@ def test_the_page_tells_how_it_ended(run, read_page):
     page = read_page(run.played.files["report"])
     words = " ".join(page.words)
     assert ending(run.played) in words
-    assert [tag for tag, _ in page.shown] == ["video", "img", "img", "img"]
+    kinds = ["video", "img", "img", "img", "img"]  # for paper its last frame; the strip, energy, steps to go
+    assert [tag for tag, _ in page.shown] == kinds
+    assert "Mode 2 alone, without proposals" in words, "what was decided before the first step"
     assert '"engine": "mujoco"' in words
     assert "budget_steps: 8" in words, "no configuration"
     assert f"rerun-sdk: {rr.__version__}" in words, "no versions"
