@@ -16,7 +16,7 @@ from data.cache_jobs import run_jobs
 from data.images import fit_frames
 from data.source import open_log
 
-SMALL = {"image_size": 32, "crop": "square", "period_s": 0.2}
+SMALL: dict[str, Any] = {"image_size": 32, "crop": "square", "period_s": 0.2}
 
 
 def contents(cache: FrameCache) -> dict[str, tuple]:
