@@ -43,9 +43,8 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     described = describe(options.model)
-    out = (
-        options.out / f"{options.mode}-{described.sha256['model'][:12]}"
-    )  # another model's episodes are of no use
+    marks = [described.sha256[part][:8] for part in ("model", "policy")]  # episodes of another are of no use
+    out = options.out / "-".join([options.mode, *marks])
     out.mkdir(parents=True, exist_ok=True)
     mind = load_mind(options.model)
     episodes: list[Watched] = []
@@ -62,12 +61,11 @@ def main() -> int:
     good &= found["false_stops"] < MOST_FALSE * found["ordinary"]
     if options.ordinary >= 200 and options.events >= 24:
         RESULTS.parent.mkdir(exist_ok=True)
-        found |= {"mode": options.mode, "model_sha256": described.sha256["model"]}
+        found |= {"mode": options.mode, "sha256": described.sha256}
         lines = ",\n".join(json.dumps(step) for step in steps)
         text = json.dumps(found, indent=1)[:-2] + f',\n "steps": [\n{lines}\n]\n}}\n'
-        RESULTS.with_name(
-            f"surprise{'' if options.mode == 'policy' else '_' + options.mode}.json"
-        ).write_text(text)
+        name = "surprise.json" if options.mode == "policy" else f"surprise_{options.mode}.json"
+        RESULTS.with_name(name).write_text(text)
     return 0 if good else 1
 
 
