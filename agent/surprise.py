@@ -1,8 +1,7 @@
 """Surprise: how far what is perceived lies from what was imagined, in units of what is normal.
 
 Four things are compared: the latent, the place of the hand, the fingers, and whether the pictures stand still although
-the hand moves.  Each error is squared, in units of its own limit, and the largest counts: 1 is the 99th percentile of
-ordinary steps.  Limits come from episodes that the agent drove itself (`calibrated`); those from logs (`scale_from`)
+the hand moves.  Each in units of its own limit, and the largest counts: 1 is the 99th percentile of ordinary steps.  Limits come from episodes that the agent drove itself (`calibrated`); those from logs (`scale_from`)
 serve until then.
 """
 
@@ -50,12 +49,13 @@ class SurpriseScale:
     """Above this it thinks afresh."""
 
     def parts(self, errors: Mapping[str, Any]) -> dict[str, Any]:
-        """Errors, numbers or arrays, in units of their limits; the latent's is a square already."""
+        """Errors, numbers or arrays, in units of their limits.  The latent's is a square already, and counts most near
+        its limit; what the arm itself knows is either as usual or far off: a fourth power keeps the usual out of the way."""
         return {
             "latent": errors["latent"] / self.latent,
-            "position": (errors["position"] / self.position_m) ** 2,
-            "fingers": (errors["fingers"] / self.fingers) ** 2,
-            "frozen": (errors["frozen"] / self.frozen_m) ** 2,
+            "position": (errors["position"] / self.position_m) ** 4,
+            "fingers": (errors["fingers"] / self.fingers) ** 4,
+            "frozen": (errors["frozen"] / self.frozen_m) ** 4,
         }
 
 
@@ -135,8 +135,8 @@ def calibrated(errors: Sequence[Mapping[str, np.ndarray]]) -> SurpriseScale:
     steps = {name: np.concatenate([one[name] for one in errors]) for name in WORDS}
     most = {name: float(np.quantile(values, 0.997)) for name, values in steps.items()}
     scale = SurpriseScale(
-        latent=float(np.quantile(steps["latent"], 0.99)), position_m=1.25 * most["position"],
-        fingers=max(0.1, 1.5 * most["fingers"]),
+        latent=float(np.quantile(steps["latent"], 0.99)), position_m=1.35 * most["position"],
+        fingers=max(0.1, 2.0 * most["fingers"]),
     )  # fmt: skip
     felt = np.max(list(scale.parts(steps).values()), 0)
     unit = float(np.quantile(felt, 0.99))
