@@ -136,7 +136,7 @@ def calibrated(errors: Sequence[Mapping[str, np.ndarray]]) -> SurpriseScale:
     most = {name: float(np.quantile(values, 0.997)) for name, values in steps.items()}
     scale = SurpriseScale(
         latent=float(np.quantile(steps["latent"], 0.99)), position_m=1.35 * most["position"],
-        fingers=max(0.1, 2.0 * most["fingers"]),
+        fingers=max(0.1, 3.0 * most["fingers"]),
     )  # fmt: skip
     felt = np.max(list(scale.parts(steps).values()), 0)
     unit = float(np.quantile(felt, 0.99))
