@@ -111,11 +111,16 @@ class StraightThere:
     """Of the way."""
     most_m: float = 0.05
     """Longest step."""
+    near_m: float = 0.1
+    """Only for the last centimetres: farther away, what is to be carried there may not be in the hand."""
 
     @torch.no_grad()
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
-        here, there = self.body(memory.latents[:, -1])[0], self.body(self.goal)[0]
-        left = (there - here)[:, None] * here.new_tensor(self.shares)[:, None]  # [B, P, 3]
+        way = self.body(self.goal)[0] - self.body(memory.latents[:, -1])[0]
+        near = way.norm(dim=-1) <= self.near_m  # [B]
+        if not near.any():
+            return memory.poses.new_zeros(len(way), 0, horizon, 7)
+        left = (way * near[:, None])[:, None] * way.new_tensor(self.shares)[:, None]  # [B, P, 3]
         actions = memory.poses.new_zeros(*left.shape[:2], horizon, 7)
         actions[..., CLOSEDNESS] = (memory.poses[:, -1, None, None, CLOSEDNESS] > HELD_FROM).float()
         for step in range(horizon):

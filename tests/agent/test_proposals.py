@@ -50,7 +50,7 @@ class KnowsPlaces(Body):
 
 def test_straight_there_goes_the_way_between_two_pictures_and_keeps_the_fingers():
     latents = torch.zeros(1, 1, 1, 4)
-    goal = torch.tensor([[[0.12, -0.02, 0.03, 0.0]]])
+    goal = torch.tensor([[[0.07, -0.02, 0.03, 0.0]]])
     poses = torch.tensor([[[0.5, 0.0, 0.2, 3.14, 0.0, 0.0, 0.55]]])
     memory = Memory(latents=latents, poses=poses, actions=torch.zeros(1, 0, 7))
     proposer = StraightThere(KnowsPlaces(), goal)
@@ -60,3 +60,7 @@ def test_straight_there_goes_the_way_between_two_pictures_and_keeps_the_fingers(
     assert (actions[..., :3].norm(dim=-1) <= proposer.most_m + 1e-6).all()
     assert (actions[..., 6] == 1.0).all(), "what is held stays held"
     assert torch.equal(actions[..., 3:6], torch.zeros_like(actions[..., 3:6]))
+    far = StraightThere(KnowsPlaces(), 5 * goal)
+    assert far.propose(memory, 6, 32, torch.Generator()).shape == (1, 0, 6, 7), (
+        "nothing is proposed from afar"
+    )
