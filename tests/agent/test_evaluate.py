@@ -9,6 +9,7 @@ from agent.build import AgentSettings
 from agent.evaluate import EvaluateSettings, as_text, cells_of, comparisons, evaluate, read_trials, table
 from agent.evaluate_report import write_evaluation
 from agent.stats import wilson
+from agent.trials import BUDGET_STEPS
 from planners.seeded import Seeded
 
 AGENT = AgentSettings(
@@ -45,7 +46,7 @@ def test_trials_come_in_the_grids_order(done):
         ("hold", 10000), ("hold", 10001), ("both", 10000), ("both", 10001)
     ]  # fmt: skip
     for trial in trials:
-        assert trial["steps"] == len(trial["distances_m"]) - 1 <= 16
+        assert trial["steps"] == len(trial["distances_m"]) - 1 <= BUDGET_STEPS["reach"]
         assert trial["success"] == (trial["failure"] is None)
         assert bool(trial["plan_ms"]) == (trial["cell"]["method"] == "both")
 
@@ -163,7 +164,7 @@ def test_the_page_has_the_table_the_curves_and_the_failures(tiny_model, done, re
     assert len(films) == len(failed)
     shown = [tag for tag, _ in read.shown]
     assert shown.count("video") == len(films)
-    assert shown.count("img") == 2, "success against time, energy against distance"
+    assert shown.count("img") == 2 + len(films), "two curves, and on paper each film's last frame"
 
 
 def test_a_folder_without_trials_has_none(tmp_path):

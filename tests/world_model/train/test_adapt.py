@@ -69,9 +69,9 @@ def test_norms_are_measured_again_where_the_model_is_now(model):
 
 
 def test_the_given_models_heads_are_brought_where_they_fit(tmp_path, model):
-    folder, policy = tmp_path / "given", Policy(dim=model.world.dim)
+    folder, policy = tmp_path / "given", Policy(dim=model.world.dim, places=True)
     save_model(folder, model.world, kind="compact", config={}, conventions=model.world.conventions)
-    save_head(folder, "policy", policy, config={"tokens": 1, "dim": model.world.dim})
+    save_head(folder, "policy", policy, config={"dim": model.world.dim, "places": True})
     save_head(
         folder, "critic", Critic(dim=model.world.dim, width=64), config={"dim": model.world.dim, "width": 64}
     )
