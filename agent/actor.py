@@ -181,11 +181,11 @@ class Actor:
         proposals: tuple[PolicyProposals, ...] = ()
         if self._policy is not None and mode != "planner":
             proposals = (PolicyProposals(self._policy, self._model, goal),)
+        if mode == "policy" or self._planner is None:
+            return self._react(memory, energy, proposals, seed)
         straight: tuple[StraightThere, ...] = ()
         if proposals and self._policy is not None and self._policy.body is not None:
             straight = (StraightThere(self._policy.body, goal),)
-        if mode == "policy" or self._planner is None:
-            return self._react(memory, energy, proposals, seed)
         plan = self._planner.plan(
             memory,
             self._model,
