@@ -31,8 +31,8 @@ def imagine_tokens(
 
     The frames before the current one are looked at once, for all candidates: the current one already sees the
     candidate's first action.  Then each imagined step costs one frame.  The poses are those that the actions add
-    up to.  `memory_limit_mb` takes the candidates in turns, so that about this much is needed beside the result (unless
-    given: `CPU_TURN_MB` on a CPU without gradients, all at once otherwise).
+    up to.  `memory_limit_mb` takes the candidates in turns, so that about this much is needed beside the result and the
+    40 MB that libraries take (unless given: `CPU_TURN_MB` on a CPU without gradients, all at once otherwise).
     """
     horizon = actions.shape[2]
     if memory.latents.shape[1] != memory.actions.shape[1] + 1:
@@ -45,14 +45,21 @@ def imagine_tokens(
     latents, caches = memory.latents.to(kind), None
     if latents.shape[1] > 1:
         _, caches = predictor.step(latents[:, :-1], memory.actions, memory.poses[:, :-1])
-    parts = [
-        _imagine(predictor, latents[:, -1:], memory.poses[:, -1], caches, a, zs, normalise)
-        for a, zs in _turns(predictor, memory, actions, z, memory_limit_mb)
-    ]
-    return Imagined(
-        latents=torch.cat([p[0] for p in parts], 1).to(memory.latents.dtype),
-        poses=torch.cat([p[1] for p in parts], 1),
+    turns = _turns(predictor, memory, actions, z, memory_limit_mb)
+    if len(turns) == 1:
+        seen, felt = _imagine(predictor, latents[:, -1:], memory.poses[:, -1], caches, actions, z, normalise)
+        return Imagined(latents=seen.to(memory.latents.dtype), poses=felt)
+    shape = (*actions.shape[:3], *latents.shape[2:])
+    together = Imagined(  # filled turn by turn: results side by side would be held twice
+        latents=memory.latents.new_empty(shape), poses=memory.poses.new_empty((*actions.shape[:3], 7))
     )
+    done = 0
+    for some, zs in turns:
+        rows = slice(done, done := done + some.shape[1])
+        together.latents[:, rows], together.poses[:, rows] = _imagine(
+            predictor, latents[:, -1:], memory.poses[:, -1], caches, some, zs, normalise
+        )
+    return together
 
 
 def _imagine(
