@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from .viewer import HERE, free_port, rerun_program
+from .viewer import HERE, free_port, running_rerun
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WINDOW = "1600x900"
@@ -73,11 +72,9 @@ def photograph_viewer(
     from rerun.experimental import ViewerClient
 
     port = free_port()
-    command = [rerun_program(), "--headless", "--hide-welcome-screen", "--window-size", WINDOW]
-    command += ["--bind", HERE, "--port", str(port)]
-    environment = {**os.environ, "VK_ICD_FILENAMES": str(software_vulkan())}
-    viewer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    words = ["--headless", "--hide-welcome-screen", "--window-size", WINDOW]
+    words += ["--bind", HERE, "--port", str(port)]
+    with running_rerun(words, also={"VK_ICD_FILENAMES": str(software_vulkan())}):
         deadline = time.monotonic() + patience_s
         client = _patiently(lambda: ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy"), deadline)
         _patiently(lambda: client.open(str(recording)), deadline)
@@ -87,22 +84,21 @@ def photograph_viewer(
             _patiently(lambda: client.save_screenshot(str(out)), deadline)
             if good(np.asarray(Image.open(out).convert("RGB"))) or time.monotonic() > deadline:
                 return [str(entry) for entry in client.get_logs() if _bad(str(entry))]
-    finally:
-        viewer.terminate()
-        viewer.wait(20)
 
 
 def photograph_web_viewer(
     opened: Any, recording: Path, out: Path, *, good: Callable[[np.ndarray], bool], patience_s: float = 180
 ) -> list[str]:
-    """The same viewer in a browser (from `browser`).  Returns errors of the page."""
+    """The same viewer in a browser (from `browser`).  Returns errors of the page.
+
+    A page has no settings by which it would keep to itself: what it asks of the world is answered with nothing.
+    """
     data, web = free_port(), free_port()
-    command = [rerun_program(), str(recording), "--serve-web", "--bind", HERE]
-    command += ["--port", str(data), "--web-viewer-port", str(web)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [str(recording), "--serve-web", "--bind", HERE]
+    words += ["--port", str(data), "--web-viewer-port", str(web)]
     errors: list[str] = []
-    try:
-        page = opened.new_page(viewport={"width": 1600, "height": 900})
+    with running_rerun(words), opened.new_page(viewport={"width": 1600, "height": 900}) as page:
+        page.route(lambda url: urlsplit(url).hostname != HERE, _answer_nothing)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         deadline = time.monotonic() + patience_s
@@ -113,11 +109,11 @@ def photograph_web_viewer(
             page.wait_for_timeout(2000)
             page.screenshot(path=str(out), timeout=120_000)
             if good(np.asarray(Image.open(out).convert("RGB"))) or time.monotonic() > deadline:
-                page.close()
                 return errors
-    finally:
-        server.terminate()
-        server.wait(10)
+
+
+def _answer_nothing(route: Any) -> None:
+    route.fulfill(status=200, headers={"access-control-allow-origin": "*"}, body="{}")
 
 
 def _patiently(call: Callable[[], Any], deadline: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from agent.seeing.imagery import painted
 from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
 from agent.seeing.stream import enlarged
+from agent.seeing.viewer import KEEPS_TO_ITSELF
 from agent.session import ending, figures_of, open_session, play_session, succeeded
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 from data.video import VideoFrames
@@ -75,7 +77,7 @@ def timelines(chunks, entity):
 
 def test_reruns_own_checker_finds_nothing(run):
     rerun = [sys.executable, "-m", "rerun", "rrd", "verify", run.played.files["recording"]]
-    done = subprocess.run(rerun, capture_output=True, text=True)
+    done = subprocess.run(rerun, capture_output=True, text=True, env={**os.environ, **KEEPS_TO_ITSELF})
     assert done.returncode == 0, done.stderr
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import socket
+import threading
 import time
 
 import numpy as np
@@ -10,7 +15,7 @@ import pytest
 
 from agent.imagine_report import report_imagination
 from agent.seeing import run_recording, screens
-from agent.seeing.viewer import HERE, open_viewer
+from agent.seeing.viewer import HERE, free_port, open_viewer, running_rerun
 from agent.session import open_session, play_session
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig, View
 
@@ -137,7 +142,6 @@ def test_a_live_viewer_is_open_to_this_machine_alone_and_shows_the_run(tiny_mode
         configurator=ConfiguratorSettings(mode="planner"),
     )  # fmt: skip
     session = open_session(config)
-    viewers = []
     try:
         played = play_session(session, config, tmp_path, say=lambda text: None)
         port = int(opened[0].split(":")[-1].partition("/")[0])
@@ -158,8 +162,73 @@ def test_a_live_viewer_is_open_to_this_machine_alone_and_shows_the_run(tiny_mode
         assert played.files["recording"].stat().st_size > 100_000, "the file is written as well"
     finally:
         session.arm.close()
-        for viewer in viewers:
-            viewer.kill()
+        for viewer in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "rerun" in viewer.name() or "rerun" in " ".join(viewer.cmdline()):
+                    viewer.kill()
+
+
+def rerun_processes():
+    """Those that this process started, or that were left behind by one that it started."""
+    return [p for p in psutil.process_iter(["cmdline"]) if "rerun_cli" in " ".join(p.info["cmdline"] or [])]
+
+
+def test_nothing_is_left_running(played, browser, tmp_path):
+    """`rerun` is a script that starts another program: ending the script alone left that one at work."""
+    before = {p.pid for p in rerun_processes()}
+
+    def looks(_):
+        raise ZeroDivisionError("while looking")
+
+    with pytest.raises(ZeroDivisionError):
+        screens.photograph_viewer(
+            played.files["recording"], tmp_path / "a.png", timeline="step", at=0, good=looks
+        )
+    with pytest.raises(ZeroDivisionError):
+        screens.photograph_web_viewer(browser, played.files["recording"], tmp_path / "b.png", good=looks)
+    assert not browser.contexts, "a page is left open"
+    assert {p.pid for p in rerun_processes()} <= before
+
+
+def test_a_viewer_talks_to_nobody(played, tmp_path, monkeypatch):
+    """By itself it reports its use, from the second start on, and asks for newer versions."""
+    settings = tmp_path / ".config" / "rerun" / "analytics.json"
+    settings.parent.mkdir(parents=True)
+    known = {"analytics_enabled": True, "analytics_id": "0" * 32, "config_file_path": str(settings)}
+    settings.write_text(json.dumps({**known, "data_dir_path": str(tmp_path / "data"), "metadata": {}}))
+    for name in [n for n in os.environ if n.startswith("XDG_")]:
+        monkeypatch.delenv(name)
+    asked = []
+    with socket.create_server(
+        (HERE, 0)
+    ) as door:  # stands where nobody should be, and writes down what is asked
+
+        def listen():
+            with contextlib.suppress(OSError):
+                while True:
+                    guest, _ = door.accept()
+                    asked.append(guest.recv(200).decode(errors="replace").split("\r\n")[0])
+                    guest.close()
+
+        threading.Thread(target=listen, daemon=True).start()
+        heard = f"http://{HERE}:{door.getsockname()[1]}"
+        also = {"HOME": str(tmp_path), "VK_ICD_FILENAMES": str(screens.software_vulkan())}
+        words = ["--headless", "--bind", HERE, "--port", str(free_port()), str(played.files["recording"])]
+        with running_rerun(words, also={**also, "https_proxy": heard, "HTTPS_PROXY": heard}):
+            for _ in range(60):
+                time.sleep(1)
+                outside = [
+                    c.raddr.ip
+                    for p in psutil.Process().children(recursive=True)
+                    for c in p.net_connections("inet")
+                    if c.raddr and c.raddr.ip != HERE
+                ]
+                assert outside == []
+                if any("api.github.com" in line for line in asked):
+                    break
+    assert asked, "it goes through the proxy that it is given: without one it would go out"
+    assert not any("tel.rerun.io" in line for line in asked), "it reports its use"
+    assert not any((tmp_path / "data").rglob("*.json"))
 
 
 def test_an_address_that_is_not_ours_is_refused():
