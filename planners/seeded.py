@@ -29,6 +29,8 @@ class Seeded(Searching):
     """What may be searched."""
     horizon: int = 4
     """Model steps that a plan looks ahead."""
+    alone_horizon: int | None = None
+    """Model steps looked ahead where nobody proposes; none: `horizon`."""
     candidates: int = 128
     """Action sequences per iteration of CEM."""
     iterations: int = 3
@@ -74,7 +76,9 @@ class Seeded(Searching):
         offer = self._offer(search, proposers)
         if offer is not None and not self.around:
             return
-        hold = self.space.hold(search.memory, self.horizon)
+        if offer is None:
+            search.horizon = self.alone_horizon or self.horizon
+        hold = self.space.hold(search.memory, search.horizon)
         search.pruning = self.pruning
         belief = Belief.around(
             search, hold if offer is None else offer[1], spread=self.spread,
