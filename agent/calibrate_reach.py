@@ -11,7 +11,7 @@ import numpy as np
 from envs.arm import Arm
 from envs.scenes import CameraSpec, Scene, draw_scene
 
-from .build import AgentSettings, Mind, build_agent
+from .build import AgentSettings, Mind, build_agent, planner_from
 from .calibrate import CalibratedArm, Calibration
 from .configurator import ConfiguratorSettings
 from .task import Goal, Task
@@ -53,6 +53,8 @@ def reach_errors(
     *,
     camera_yaw_deg: float,
     calibration: Calibration | None,
+    planner: Any = None,
+    mode: str = "both",
     reach_m: float = 0.12,
 ) -> list[float]:
     """Distance (m) between where the goal picture was taken and where the hand is after `BUDGET_STEPS`.
@@ -60,7 +62,9 @@ def reach_errors(
     Whether it has arrived is not the agent's to judge: with an unfamiliar view it is wrong about that, too.
     """
     settings = AgentSettings(
-        stop_on_surprise=False, configurator=ConfiguratorSettings(reached_steps=0, reached_distance=0)
+        planner=planner or planner_from(None),
+        stop_on_surprise=False,
+        configurator=ConfiguratorSettings(mode=mode, reached_steps=0, reached_distance=0),
     )
     errors = []
     for seed in seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.cli.runs import Run
 from agent.settings import EnvConfig
@@ -24,6 +25,8 @@ class Config:
     """Simulation: turn the outside cameras about the middle of the table first, to see the repair."""
     reaches: int = 0
     """Simulation: goal pictures to reach before and after, to measure what the map is worth."""
+    planner: dict[str, Any] = field(default_factory=dict)
+    """How Mode 2 searches in these reaches."""
     surprise_episodes: int = 0
     """Simulation: instead of the above, drive so many ordinary episodes and set by them from where on the model is
     surprised; changes the model's folder."""
@@ -40,7 +43,7 @@ EXAMPLES = (
 
 def run(config: Config, run: Run) -> int:
     from agent.arms import is_real, open_arm, require_motion
-    from agent.build import load_mind
+    from agent.build import load_mind, planner_from
     from agent.calibrate import calibrate, verdict
     from agent.calibrate_reach import lay_out, reach_errors
 
@@ -71,8 +74,9 @@ def run(config: Config, run: Run) -> int:
         seeds = range(config.seed, config.seed + config.reaches)
         for name, map_ in (("before", None), ("after", found)):
             errors = reach_errors(
-                arm, driver, mind, seeds, camera_yaw_deg=config.camera_yaw_deg, calibration=map_
-            )
+                arm, driver, mind, seeds, camera_yaw_deg=config.camera_yaw_deg, calibration=map_,
+                planner=planner_from(config.planner),
+            )  # fmt: skip
             run.results[f"reach_error_{name}_m"] = errors
             mean, worst = sum(errors) / len(errors), max(errors)
             run.say(
