@@ -3,7 +3,7 @@
 #   TORCH_INDEX=https://...   take torch from this package index (a CPU or CUDA build) instead of the usual one
 #   PYTHON=python3.12         the Python that makes .venv (3.11 or newer)
 #   JOBS=2                    tests side by side
-#   ARGS="seed=3"             handed to `forearm demo`, or to pytest
+#   ARGS="seed=3"             handed to `forearm demo`, to pytest, or to the making of the model
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --use-pep517 --d
 PYTEST := env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -P -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check format setup build clean real-clients
+.PHONY: help demo test test-all model bench check format setup build clean real-clients
 
 # The clients of real robots, and franka-sim (an independent fake robot): they cannot share a process or an environment.
 CLIENTS := .venv-clients
@@ -39,6 +39,9 @@ test-all: $(VENV)/.tests real-clients ## everything: full fuzzing, kills, soak, 
 
 bench: $(VENV)/.tests ## the figures in benchmarks/, one after the other
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -P $$file; done
+
+model: $(VENV)/.runs ## the shipped model from nothing: hours (a rehearsal: ARGS="scale=0.01 out=outputs/rehearsal")
+	@$(BIN)/python -P -m agent.make_model $(ARGS)
 
 pictures: $(VENV)/.tests $(VENV)/.screens ## the pictures in docs/pictures, made anew (ARGS="MODEL FOLDER")
 	@$(BIN)/python -P -m agent.seeing.examples $(ARGS)

@@ -51,7 +51,9 @@ def begin(
 
 def heads_of(model: nn.Module) -> dict[str, nn.Module]:
     """The heads that learned beside the world model, from the given ones: they know the latents as they are now."""
-    return {"policy": model.policy, "critic": model.critic} if isinstance(model, PandaModel) else {}
+    if not isinstance(model, PandaModel):
+        return {}
+    return {"policy": model.policy, "critic": model.critic, "body": model.body}
 
 
 def take_best(model: nn.Module, out: Path, *, say: Callable[[str], None] = print) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.source import open_log
-from world_model.health import Health
+from world_model.health import Health, gates
 
 from .build import Mind, load_mind
 from .imagining import (
@@ -32,6 +32,7 @@ from .seeing import imagination as look
 from .seeing.imagination_recording import record_imagination
 from .seeing.report import Report
 
+PLANNED = 6  # steps: the horizon of the default planner
 ONE_FUTURE = "this model has no latent variable z: from the same actions it imagines one future, the mean of what may come"
 
 
@@ -77,11 +78,12 @@ def report_imagination(
     shown = look.look_closely(
         mind, found, first, start, *imagine_from(mind.model, first, start, horizon, context=context)
     )
-    health = health_of(mind.model, found, context=context)
+    health = health_of(mind.model, found, context=context, ahead=min(horizon, PLANNED))
     words = [*_words(rolled, horizon), *misses.words, *check.words, *_health_words(health)]
     figures = {
         **rolled.figures,
         "health": {} if health is None else health.figures,
+        "gates": {} if health is None else gates(health),
         "axis_matrix": check.matrix.tolist(),
         "axis_residual_m": check.residual_m,
         "camera_yaw_error_deg": check.yaw_error_deg,
@@ -142,6 +144,12 @@ def _health_words(health: Health | None) -> list[str]:
         f"the representation is {health.words}: {health.rank:.0f} directions of {health.dim} in use (RankMe "
         f"{health.rankme:.0f}, LiDAR {health.lidar:.0f}), the true actions first of 16 in {100 * health.top1:.0f} %"
     ]
+    missed = [
+        f"{name} is {figure:.3g} (asked {sign} {bound:g})"
+        for name, (figure, sign, bound, passed) in gates(health).items()
+        if not passed
+    ]
+    said.append(f"gates missed: {'; '.join(missed)}" if missed else "it passes every gate (docs/training.md)")
     read = [f"{name.replace('_', ' ')} to {p.error:.3g} {p.unit}" for name, p in health.probes.items()]
     return [*said, f"probes fitted on half of these episodes read off the other half: {', '.join(read)}"]
 

@@ -76,7 +76,7 @@ def encode(model: Any, stretch: Stretch, *, batch: int = 64) -> Encoded:
     return Encoded(stretch=stretch, latents=torch.cat(parts)[None])
 
 
-def health_of(model: Any, episodes: Sequence[Encoded], *, context: int = 3, ahead: int = 3) -> Health | None:
+def health_of(model: Any, episodes: Sequence[Encoded], *, context: int = 3, ahead: int = 6) -> Health | None:
     """The model's health on these episodes, cut into as many clips of each; None where there are fewer than two clips.
 
     The first half of the episodes fits the probes and the second judges them.

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from agent.adapting import begin, take_best
+from agent.learn_heads import train_heads
 from agent.learn_health import health_hook
 from agent.scoring import held_out_of, score_world, scored
 from agent.surprise import scale_from
@@ -24,13 +25,13 @@ from data.index import in_validation
 from data.source import open_log
 from data.types import Conventions
 from planners.costs.goal import latent_scale
-from world_model.checkpoint import describe, load_heads, load_model, save_head, save_model
+from world_model.checkpoint import describe, load_model, save_model
 from world_model.dense import DenseModel
 from world_model.meta import load_vjepa2
 from world_model.predictors.tokens import TokenPredictor
 from world_model.train import state
 from world_model.train.distributed import Group
-from world_model.train.heads import HeadSettings, train_head
+from world_model.train.heads import HeadSettings
 from world_model.train.latents import LatentClips, Latents, encode_once, joined
 from world_model.train.loop import TrainResult, train
 from world_model.train.parts import Loader
@@ -204,9 +205,6 @@ def learn_world(
     **loop: Any,
 ) -> tuple[Any, TrainResult]:
     """Train the world model; returns it (in eval mode, on the CPU) and how the loop ended."""
-    if loop["steps"] == 0:  # a finished model gets other heads
-        world = start.world(conventions).cpu().eval()
-        return world, TrainResult(model=world, step=0, loss=float("nan"), checkpoint=None)
     recipe = make_recipe(recipe_name, **options)
     torch.manual_seed(seed)
     model = recipe.learner(start.world(conventions))
@@ -230,8 +228,7 @@ def learn_world(
     elif health and recipe_name not in ("vjepa", "ijepa"):
         pictures = out.parent / "pictures" if group.main else None
         hook = health_hook(sources[0].cache, length=clip_frames, validation=validation, pictures=pictures)
-    adapting = start.adapts and loop["steps"] > 0
-    if adapting:
+    if start.adapts:
         cache = sources[0].cache
         own = held_out_of(cache, sources[0].first_log, validation=validation)
         hook = scored(hook, cache, own) if hook is not None and own else hook
@@ -252,7 +249,7 @@ def learn_world(
         model = recipe.learner(start.world(conventions))
         assert result.checkpoint is not None
         state.load_weights(result.checkpoint, model)
-    elif adapting and not result.interrupted and group.main:
+    elif start.adapts and not result.interrupted and group.main:
         take_best(model, out, say=say)
     world = recipe.result(model) if hasattr(recipe, "result") else model.world
     return world.cpu().eval(), result
@@ -284,25 +281,19 @@ def finish(
     card: dict[str, Any],
     group: Group,
     play_tasks: Sequence[str] = (),
-    keep_heads: bool = False,
     given: dict[str, nn.Module] | None = None,
     half: bool = True,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures.
-
-    Episodes of `play_tasks` are no example to a policy.  `keep_heads`: the world model is as it was, so that the
-    heads not trained anew are good still.  Heads that are `given` are trained further.
-    """
+    """Save the model's folder with its heads, and what planning needs to know of its latents; returns figures."""
     kind, config = start.described(world, conventions)
     path, dtype = out / "model", torch.float16 if half else None
     measures: dict[str, Any] = {}
     normalisation: dict[str, Any] = {}
-    held: Latents | None = None
     parts: list[Latents] = []
-    episodes = [episode for source in sources for episode in source.cache.episodes]
-    unseen = np.array([in_validation(episode.uuid, validation) for episode in episodes], bool)
     if getattr(world, "predictor", None) is not None:
+        episodes = [episode for source in sources for episode in source.cache.episodes]
+        unseen = np.array([in_validation(episode.uuid, validation) for episode in episodes], bool)
         parts = [encode(world, s, out / "latents" / f"final-{i}", group, say) for i, s in enumerate(sources)]
         held = joined(parts)
         own = np.array([not start.adapts or e.source == sources[0].first_log for e in episodes], bool)
@@ -320,24 +311,10 @@ def finish(
     save_model(
         path, world, kind=kind, config=config, conventions=conventions, normalisation=normalisation, card=card, dtype=dtype
     )  # fmt: skip
-    if keep_heads:
-        for name, head in load_heads(start.folder).items():
-            save_head(path, name, head, config=describe(start.folder).heads[name], dtype=dtype)
-    for name in heads:
-        assert held is not None, "heads need a world model with a predictor"
-        shown = parts[0] if name == "decoder" else held  # pictures of one log are enough
-        teaches = np.array([name != "policy" or episode.task not in play_tasks for episode in episodes])
-        if not teaches.any():
-            raise ValueError(
-                f"every episode is of one of the tasks {', '.join(play_tasks)}: none teaches a policy"
-            )
-        teaches = teaches[: len(shown.rows)]
-        head, sizes, measured = train_head(
-            name, shown.episodes(np.flatnonzero(teaches & ~unseen[: len(teaches)])), out=out / "heads" / name,
-            validation=shown.episodes(np.flatnonzero(teaches & unseen[: len(teaches)])),
-            settings=head_settings.get(name), seed=seed, resume="last", device=str(group.device), given=(given or {}).get(name), say=say,
+    assert parts or not heads, "heads need a world model with a predictor"
+    if heads:
+        measures |= train_heads(
+            path, heads, sources, parts, out=out, settings=head_settings, validation=validation, seed=seed,
+            device=str(group.device), play_tasks=play_tasks, given=given, half=half, say=say,
         )  # fmt: skip
-        save_head(path, name, head, config=sizes, dtype=dtype)
-        measures[name] = measured
-        say(f"{name:8} " + "  ".join(f"{k} {v:.4g}" for k, v in measured.items()))
     return measures

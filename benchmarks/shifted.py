@@ -3,9 +3,10 @@
 Collects 225 episodes of 40 steps (30 minutes at 5 Hz) in `env=shifted` (PyBullet, other camera pose, table, gripper
 and objects), post-trains a model on them with one `forearm train from=... data=...`, and prints, before and after:
 the offline score and prediction figures on episodes held out, and closed-loop reaching on 40 seeds, there and in the
-simulator the model comes from.  Started again it goes on where it was.
+simulator the model comes from.  `home=225` records as many episodes in that simulator and names them beside the others,
+as docs/training.md advises.  Started again it goes on where it was.
 
-    python -m benchmarks.shifted out=outputs/shifted
+    python -m benchmarks.shifted out=outputs/shifted home=225
     python -m benchmarks.shifted out=outputs/tenth episodes=22 validation=0.3 trials=4 -- recipe.post_steps=80 recipe.batch_size=8
 
 Words after `--` go to `forearm train`.
@@ -14,7 +15,6 @@ Words after `--` go to `forearm train`.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, fields
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from agent.stages import stage
 
 HOUSE = Path(__file__).resolve().parents[1]
 FIGURES = {
@@ -38,6 +40,8 @@ class Options:
     env: str = "shifted"  # a file of configs/env
     episodes: int = 225
     seed: int = 200000
+    home: int = 0  # episodes from the simulator that the model comes from, named beside the others
+    home_seed: int = 210000
     trials: int = 40
     trials_seed: int = 10000
     tasks: str = "reach"
@@ -55,17 +59,6 @@ def options_from(words: list[str]) -> Options:
             raise SystemExit(f"benchmarks.shifted: no setting {name!r}; there are {', '.join(known)}")
         found[name] = {"int": int, "float": float}.get(str(known[name]), str)(value)
     return Options(**found)
-
-
-def forearm(command: str, run: Path, *words: str) -> dict[str, Any]:
-    """Run a command in a folder, go on with what was begun there, or take what it left; returns its results."""
-    results = run / "results.json"
-    before = json.loads(results.read_text()) if results.is_file() else {}
-    if before.get("status") != "done":
-        asked = [f"resume={run}"] if before else [*words, f"out={run}"]
-        print(f"--- forearm {command} {' '.join(asked)}", flush=True)
-        subprocess.run([sys.executable, "-P", "-m", "agent.cli.main", command, *asked], check=True)
-    return json.loads(results.read_text())
 
 
 def flat(node: dict[str, Any], prefix: str) -> list[str]:
@@ -90,11 +83,10 @@ def reaching(options: Options, out: Path, model: str, name: str) -> dict[str, di
     }
     found: dict[str, dict[str, Any]] = {}
     for place, words in places.items():
-        results = forearm(
-            "evaluate", out / f"{name}-{place}", f"model={model}", f"tasks=[{options.tasks}]", "films=false",
-            f"methods=[{options.methods}]", f"episodes={options.trials}", f"seed={options.trials_seed}",
-            f"workers={options.workers}", *words,
-        )  # fmt: skip
+        results = stage("evaluate", out / f"{name}-{place}", [
+            f"model={model}", f"tasks=[{options.tasks}]", "films=false", f"methods=[{options.methods}]",
+            f"episodes={options.trials}", f"seed={options.trials_seed}", f"workers={options.workers}", *words,
+        ])  # fmt: skip
         for row in results["rows"]:
             found[f"{row['task']}, {row['goal']}, {row['method']}, {place}"] = row
     return found
@@ -122,19 +114,20 @@ def main() -> None:
     out = Path(options.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     began, logs, caches = time.time(), out / "logs", out / "caches"
-    forearm(
-        "collect", out / "collect", f"env={options.env}", f"episodes={options.episodes}", f"seed={options.seed}",
-        f"workers={options.workers}", f"to={logs}",
-    )  # fmt: skip
-    trained = forearm(
-        "train",
-        out / "train",
-        f"from={options.model}",
-        f"data=[{logs}]",
-        f"caches={caches}",
-        f"validation={options.validation}",
-        *extra,
-    )
+    workers = f"workers={options.workers}"
+    stage("collect", out / "collect", [
+        f"env={options.env}", f"episodes={options.episodes}", f"seed={options.seed}", workers, f"to={logs}",
+    ])  # fmt: skip
+    data = [logs]
+    if options.home:
+        data.append(out / "home")
+        stage("collect", out / "collect-home", [
+            f"episodes={options.home}", f"seed={options.home_seed}", workers, f"to={data[1]}",
+        ])  # fmt: skip
+    trained = stage("train", out / "train", [
+        f"from={options.model}", f"data=[{','.join(map(str, data))}]", f"caches={caches}",
+        f"validation={options.validation}", *extra,
+    ])  # fmt: skip
     adapted = str(out / "train" / "model")
     models = {"before": options.model, "after": adapted}
     held_out = {name: prediction(model, logs, caches, options.validation) for name, model in models.items()}
@@ -145,7 +138,7 @@ def main() -> None:
         }  # fmt: skip
     loop = {name: reaching(options, out, model, name) for name, model in models.items()}
     lines = [
-        f"| {options.episodes} episodes, {trained['steps']} steps | before | after |",
+        f"| {options.episodes} episodes, {options.home} of home beside, {trained['steps']} steps | before | after |",
         "| --- | --- | --- |",
     ]
     for figure in held_out["before"]:

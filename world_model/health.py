@@ -26,7 +26,7 @@ class Health:
 
     `copy_ratio` per horizon: error of the imagined over error of "nothing changes"; below 1 is good.
     `wrong_ratio` per horizon: error under another clip's actions over error under the true ones; above 1 is good.
-    `top1`: how often the true actions lead nearest to the true outcome among 16 sequences; chance is 1/16.
+    `ranking` per horizon: how often the true actions lead nearest to the true outcome among 16 sequences; chance is 1/16.
     """
 
     rankme: float
@@ -36,11 +36,16 @@ class Health:
     dead: float
     copy_ratio: list[float]
     wrong_ratio: list[float]
-    top1: float
+    ranking: list[float]
     probes: dict[str, Probe] = field(default_factory=dict)
     dim: int = 0
     collapsed: bool = False
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def top1(self) -> float:
+        """Ranking at the farthest horizon."""
+        return self.ranking[-1]
 
     @property
     def words(self) -> str:
@@ -52,6 +57,7 @@ class Health:
         flat = {k: float(getattr(self, k)) for k in ("rankme", "rank", "lidar", "deviation", "dead", "top1")}
         flat |= {f"copy_ratio_{h}": v for h, v in enumerate(self.copy_ratio, 1)}
         flat |= {f"wrong_ratio_{h}": v for h, v in enumerate(self.wrong_ratio, 1)}
+        flat |= {f"top1_{h}": v for h, v in enumerate(self.ranking, 1)}
         for name, probe in self.probes.items():
             flat |= {f"probe_{name}_r2": probe.r2, f"probe_{name}_{probe.unit}": probe.error}
         return flat
@@ -97,8 +103,8 @@ def given_actions(model: object, actions: Tensor, poses: Tensor) -> Tensor:
 @torch.no_grad()
 def measure_dynamics(
     model: Imagines, latents: Tensor, poses: Tensor, actions: Tensor, *, context: int = 3
-) -> tuple[list[float], list[float], float]:
-    """Copy-last ratios, wrong-action ratios and top-1 of 16, on clips [B, T, ...] imagined from `context` frames."""
+) -> tuple[list[float], list[float], list[float]]:
+    """Copy-last ratios, wrong-action ratios and top-1 of 16 by horizon, on clips [B, T, ...] imagined from `context` frames."""
     b, t = latents.shape[:2]
     if not 1 <= context < t:
         raise ValueError(f"clips of {t} frames leave nothing to imagine after a context of {context}")
@@ -114,12 +120,13 @@ def measure_dynamics(
     errors = _error(imagined, truth)  # [B, K, H]
     copied = _error(latents[:, context - 1 : context].unsqueeze(1), truth)[:, 0].mean(0).clamp(min=1e-12)
     right, wrong = errors[:, 0].mean(0), errors[:, 1:].mean((0, 1))
-    last = errors[:, :, -1]
-    best = last[:, 0] < last[:, 1:].amin(1)  # strictly: a model that ignores actions ties, and does not win
+    best = errors[:, 0] < errors[:, 1:].amin(
+        1
+    )  # strictly: a model that ignores actions ties, and does not win
     return (
         (right / copied).tolist(),
         (wrong / right.clamp(min=1e-12)).tolist(),
-        float(best.float().mean()),
+        best.float().mean(0).tolist(),
     )
 
 
@@ -139,7 +146,7 @@ def measure(
     `objects` name -> [B, T, 7] (xyz and xyzw), where a simulator knows them, are probed for too, if they are there in
     all clips.  The clips should be of different episodes: the first half of them fits the probes, the other judges.
     """
-    copy_ratio, wrong_ratio, top1 = measure_dynamics(model, latents, poses, actions, context=context)
+    copy_ratio, wrong_ratio, ranking = measure_dynamics(model, latents, poses, actions, context=context)
     b, t = latents.shape[:2]
     tokens = latents.float()[:, :, torch.linspace(0, latents.shape[2] - 1, min(latents.shape[2], 8)).long()]
     flat = tokens.flatten(0, 2)
@@ -154,7 +161,7 @@ def measure(
         dead=float((std < 0.05 * std.max().clamp(min=1e-12)).float().mean()),
         copy_ratio=copy_ratio,
         wrong_ratio=wrong_ratio,
-        top1=top1,
+        ranking=ranking,
         dim=latents.shape[-1],
     )
     frames = latents.flatten(0, 1).flatten(1)
@@ -164,8 +171,8 @@ def measure(
     wanted = targets_of(poses.flatten(0, 1)[keep], there)
     if b >= 4:
         health.probes = {name: linear_probe(frames[keep], target, train) for name, target in wanted.items()}
-        for name in (f"{thing}_xyz" for thing in there):
-            if name in wanted:  # places of things are seldom linear in a latent
+        for name in wanted:
+            if name.endswith("_xyz"):  # places are seldom linear in a latent
                 health.probes[f"{name}_mlp"] = mlp_probe(frames[keep], wanted[name], train)
     health.collapsed, health.warnings = _verdict(
         health, float(std.square().mean().sqrt() / size.clamp(min=1e-12))
@@ -200,6 +207,29 @@ def _verdict(h: Health, spread: float) -> tuple[bool, list[str]]:
             f"deaf to actions: another clip's actions predict as well as the true ones (ratio {h.wrong_ratio[-1]:.2f})"
         )
     return collapsed, said
+
+
+def gates(h: Health) -> dict[str, tuple[float, str, float, bool]]:
+    """What a model has to pass before it is given to anybody: figure, "<" or ">", bound, and whether it holds.
+
+    The farthest horizon is taken for the planner's.  A place is read by the better of its probes.
+    """
+    far = len(h.copy_ratio)
+    asked = [
+        ("error / copying, 1 step", h.copy_ratio[0], "<", 0.9),
+        (f"error / copying, {far} steps", h.copy_ratio[-1], "<", 0.7),
+        ("wrong / true actions, 1 step", h.wrong_ratio[0], ">", 1.1),
+        (f"wrong / true actions, {far} steps", h.wrong_ratio[-1], ">", 1.5),
+        ("true actions first of 16, 1 step", h.ranking[0], ">", 0.35),
+        (f"true actions first of 16, {far} steps", h.ranking[-1], ">", 0.7),
+        ("rank", h.rank, ">", max(3.0, 0.1 * h.dim)),
+    ]
+    for thing in sorted(name.removesuffix("_xyz") for name in h.probes if name.endswith("_xyz")):
+        read = [h.probes[name].error for name in (f"{thing}_xyz", f"{thing}_xyz_mlp") if name in h.probes]
+        asked.append((f"{thing} by a probe, mm", min(read), "<", 15.0))
+    return {
+        name: (figure, sign, bound, (figure < bound) == (sign == "<")) for name, figure, sign, bound in asked
+    }
 
 
 def on_health(clips: Mapping[str, Any], *, context: int = 3) -> Any:

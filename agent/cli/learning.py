@@ -143,8 +143,11 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     view: dict[str, Any] = asdict(config.view) | {"cameras": tuple(config.view.cameras)}
     conventions = start.conventions(Conventions(**view))
     steps = recipe.post_steps if config.from_ else recipe.steps
+    if steps < 1:
+        name = "recipe.post_steps" if config.from_ else "recipe.steps"
+        raise ValueError(f"{name} is {steps}: nothing would learn; only_heads=true trains heads alone")
     sources = open_sources(
-        config.data, conventions, weights=config.weights, together=recipe.name == "panda" and steps > 0,
+        config.data, conventions, weights=config.weights, together=recipe.name == "panda",
         alike=bool(config.from_), folder=config.caches, workers=config.workers, say=say,
     )  # fmt: skip
     parallel = config.distributed if config.distributed != "auto" else ("ddp" if group.size > 1 else "none")
@@ -164,21 +167,20 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     if not group.main:
         return 0
     run.results |= {"steps": result.step, "loss": result.loss, "seconds_training": result.seconds}
-    before = _before(config, sources, run) if config.from_ and recipe.name == "panda" and steps else None
+    before = _before(config, sources, run) if config.from_ and recipe.name == "panda" else None
     card = {
         "data": [{"log": str(p), "episodes": len(s.cache.episodes), "steps": len(s.cache)} for p, s in zip(config.data, sources)],
         "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
         "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
     }  # fmt: skip
-    goes_on = start.adapts and steps > 0
-    usual = {name: adapted(name) if goes_on else DEFAULTS[name] for name in heads}
+    usual = {name: adapted(name) if start.adapts else DEFAULTS[name] for name in heads}
     settings = {
         name: replace(chosen, steps=head_steps.get(name, chosen.steps)) for name, chosen in usual.items()
     }
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
         validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
-        keep_heads=bool(config.from_) and steps == 0, given=heads_of(result.model) if goes_on else None, half=config.half, say=say,
+        given=heads_of(result.model) if start.adapts else None, half=config.half, say=say,
     )  # fmt: skip
     folder = run.dir / "model"
     score, others = figures.pop("score", None), figures.pop("others", None)
@@ -196,9 +198,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     return 0
 
 
-def learn_heads(
-    config: LearningConfig, run: Run, heads: list[str], head_steps: dict[str, int], episodes: int
-) -> int:
+def learn_heads(config: LearningConfig, run: Run, heads: list[str], head_steps: dict[str, int]) -> int:
     """Heads for a finished model, in a copy of its folder."""
     from agent.learn import open_sources
     from agent.learn_heads import add_heads
@@ -215,16 +215,20 @@ def learn_heads(
     precision, why = choose_precision(config.precision, device.split(":")[0])
     run.say(f"device   {device}, {precision} ({why})")
     conventions = describe(config.from_).conventions
-    source = open_sources(
-        config.data, conventions, together=True, folder=config.caches, workers=config.workers, say=run.say
-    )[0]
+    sources = open_sources(
+        config.data,
+        conventions,
+        weights=config.weights,
+        folder=config.caches,
+        workers=config.workers,
+        say=run.say,
+    )
     settings = {
         name: replace(DEFAULTS[name], steps=head_steps.get(name, DEFAULTS[name].steps)) for name in heads
     }
     run.results["heads"] = add_heads(
-        config.from_, source.cache, heads, out=run.dir, most_episodes=episodes, settings=settings,
-        validation=config.validation, seed=config.seed, device=device, precision=precision, half=config.half,
-        say=run.say,
+        config.from_, heads, sources, out=run.dir, settings=settings, validation=config.validation, seed=config.seed,
+        device=device, precision=precision, play_tasks=config.play_tasks, half=config.half, say=run.say,
     )  # fmt: skip
     folder = run.dir / "model"
     run.results["model"] = str(folder)

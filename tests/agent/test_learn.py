@@ -20,7 +20,7 @@ QUICK = ("model=compact_small", "view.image_size=64", "recipe.batch_size=6", "re
          "validation=0.3", "precision=fp32")  # fmt: skip
 
 
-def forearm(folder: Path, *words: str, wait: bool = True) -> subprocess.Popen:
+def forearm(folder: Path, *words: str, wait: bool = True, status: int = 0) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-P", "-m", "agent.cli.main", *words]
     child = subprocess.Popen(
@@ -28,7 +28,7 @@ def forearm(folder: Path, *words: str, wait: bool = True) -> subprocess.Popen:
     )
     if wait:
         output, _ = child.communicate(timeout=280)
-        assert child.returncode == 0, output
+        assert child.returncode == status, output
         child.output = output  # type: ignore[attr-defined]
     return child
 
@@ -96,7 +96,6 @@ def test_a_finished_model_gets_a_head_and_keeps_the_rest(lab):
         "only_heads=true",
         "heads=[decoder]",
         "data=logs",
-        "head_episodes=10",
         "validation=0.3",
     )
     forearm(lab, "train", *asked, "head_steps={decoder:6}", "out=seeing")
@@ -135,10 +134,12 @@ def test_pretrained_eyes_learn_to_predict_with_actions(lab):
 
 @pytest.mark.timeout(600)
 def test_heads_alone_learn_from_several_logs_and_leave_the_world_model_as_it_is(lab):
+    forearm(lab, "collect", "episodes=4", "seed=50", "steps=16", "to=more", "workers=1", "out=collected-more")
     asked = (
         "from=whole/model",
-        "data=[logs,logs]",
-        "recipe.post_steps=0",
+        "data=[logs,more]",
+        "weights=[1,3]",
+        "only_heads=true",
         "heads=[policy]",
         "validation=0.3",
     )
@@ -148,3 +149,7 @@ def test_heads_alone_learn_from_several_logs_and_leave_the_world_model_as_it_is(
             load_file(lab / run / "model" / f"{name}.safetensors") for run in ("whole", "taught")
         )
         assert all((before[k] == after[k]).all() for k in before) == same, name
+    described = [json.loads((lab / run / "model" / "config.json").read_text()) for run in ("whole", "taught")]
+    assert described[0]["normalisation"] == described[1]["normalisation"]
+    refused = forearm(lab, "train", *asked[:2], "recipe.post_steps=0", "out=nothing", status=2)
+    assert "only_heads=true trains heads alone" in refused.output  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ import torch
 
 from data.types import Conventions, Imagined, Memory
 from world_model.heads.probes import Target, linear_probe, mlp_probe, ridge, targets_of
-from world_model.health import lidar, measure, on_health, rankme
+from world_model.health import gates, lidar, measure, on_health, rankme
 
 DIM = 32
 
@@ -43,7 +43,9 @@ def test_a_model_that_knows_the_world_is_healthy() -> None:
     assert not health.collapsed
     assert max(health.copy_ratio) < 1e-6
     assert min(health.wrong_ratio) > 100
+    assert health.ranking == [1.0] * len(health.copy_ratio)
     assert health.top1 == 1.0
+    assert {name for name, gate in gates(health).items() if not gate[-1]} <= {"rank", "hand by a probe, mm"}
     assert health.probes["hand_xyz"].r2 > 0.9
     assert health.probes["hand_xyz"].unit == "mm"
     assert {"rankme", "lidar", "copy_ratio_5", "wrong_ratio_1", "probe_gripper_r2"} <= set(health.figures)

@@ -80,6 +80,8 @@ class Pairs:
         # Every row but an episode's last, where nothing was done any more, and how many rows are left after it.
         self.starts = np.concatenate([np.arange(f, f + n - 1) for f, n in zip(first, rows)])
         self.left = np.concatenate([np.arange(n - 1, 0, -1) for n in rows])
+        odds = None if held.weights is None else np.repeat(held.weights[usable], rows - 1).cumsum()
+        self.odds = None if odds is None else odds / odds[-1]
         self.step = 0
 
     def __iter__(self) -> Iterator[TensorDict]:
@@ -91,7 +93,10 @@ class Pairs:
     def draw(self, number: int) -> TensorDict:
         """The batch of a number."""
         rng = np.random.default_rng([self.seed, number])
-        pick = rng.integers(len(self.starts), size=self.batch)
+        if self.odds is None:
+            pick = rng.integers(len(self.starts), size=self.batch)
+        else:
+            pick = np.searchsorted(self.odds, rng.uniform(size=self.batch), side="right")
         left = self.left[pick]
         reach = np.where(
             rng.uniform(size=self.batch) < self.near_share, np.minimum(left, self.near_steps), left

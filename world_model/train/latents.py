@@ -29,6 +29,9 @@ class Latents:
     first: np.ndarray  # [E]
     rows: np.ndarray  # [E]
     frames: Tensor | None = None  # uint8 [N, V, H, W, 3], for a decoder
+    weights: np.ndarray | None = (
+        None  # [E] what the chance of an episode's rows is multiplied by; none: all alike
+    )
 
     def episodes(self, numbers: Sequence[int] | np.ndarray) -> Latents:
         """The same rows with only these episodes to draw from."""
@@ -36,6 +39,7 @@ class Latents:
         return Latents(
             latents=self.latents, poses=self.poses, actions=self.actions, frames=self.frames,
             first=self.first[chosen], rows=self.rows[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
         )  # fmt: skip
 
 
@@ -44,12 +48,14 @@ def joined(parts: Sequence[Latents]) -> Latents:
     if len(parts) == 1:
         return parts[0]
     before = np.cumsum([0, *(len(part.latents) for part in parts)])
+    weights: list[Any] = [part.weights for part in parts]
     return Latents(
         latents=torch.cat([part.latents for part in parts]),
         poses=torch.cat([part.poses for part in parts]),
         actions=torch.cat([part.actions for part in parts]),
         first=np.concatenate([part.first + rows for part, rows in zip(parts, before, strict=False)]),
         rows=np.concatenate([part.rows for part in parts]),
+        weights=None if any(w is None for w in weights) else np.concatenate(weights),
     )
 
 

@@ -12,14 +12,12 @@ from agent.cli.runs import Run
 class Config(LearningConfig):
     """Train a world model on logs, or adapt one to your robot (from=), then its heads; says whether it got better."""
 
-    heads: list[str] = field(default_factory=lambda: ["policy", "critic"])
+    heads: list[str] = field(default_factory=lambda: ["policy", "critic", "body"])
     """Heads trained afterwards on frozen latents: policy, critic, body, ensemble, decoder."""
     head_steps: dict[str, int] = field(default_factory=dict)
     """Steps of a head, where its usual number does not suit."""
     only_heads: bool = False
     """The model of from= is finished: a copy of it gets `heads`, and nothing else of it changes."""
-    head_episodes: int = 400
-    """With only_heads: most episodes to learn them from."""
     resume: str = ""
     """Run folder to go on with, or `last`."""
 
@@ -34,5 +32,5 @@ EXAMPLES = (
 
 def run(config: Config, run: Run) -> int:
     if config.only_heads:
-        return learn_heads(config, run, config.heads, config.head_steps, config.head_episodes)
+        return learn_heads(config, run, config.heads, config.head_steps)
     return learn(config, run, heads=config.heads, head_steps=config.head_steps)

@@ -11,7 +11,7 @@ from torch import nn
 
 from world_model.heads.ensemble import Ensemble, WithDisagreement
 from world_model.train.heads import HeadSettings, Pairs, train_head
-from world_model.train.latents import LatentClips, Latents, encode_once
+from world_model.train.latents import LatentClips, Latents, encode_once, joined
 
 
 class Eyes(nn.Module):
@@ -97,6 +97,26 @@ def test_goals_reach_to_the_end_of_the_episode_and_never_beyond(held):
     near = (pairs.draw(1)["steps"] <= 3).float().mean().item()
     far = (Pairs(held[0], batch=512, near_share=0.0).draw(1)["steps"] <= 3).float().mean().item()
     assert near > far + 0.1
+
+
+def test_logs_are_drawn_from_as_often_as_they_weigh_however_long_they_are(held):
+    rare, common = held[0].episodes(range(5)), held[0].episodes(range(5, 50))
+    both = joined(
+        [
+            replace(part, weights=np.full(len(part.rows), weight / part.rows.sum()))
+            for part, weight in ((rare, 3.0), (common, 1.0))
+        ]
+    )
+    pairs = Pairs(both, batch=4000)
+    starts = pairs.starts[
+        np.searchsorted(pairs.odds, np.random.default_rng([0, 0]).uniform(size=4000), side="right")
+    ]
+    assert torch.equal(pairs.draw(0)["z"], both.latents[torch.from_numpy(starts)].float())
+    first_log = starts < len(rare.latents)
+    assert abs(first_log.mean() - 0.75) < 0.03
+    kept = both.episodes([0, 5])
+    assert kept.weights is not None
+    assert kept.weights[0] / kept.weights[1] == pytest.approx(27)
 
 
 def test_the_gripper_is_told_as_commanded_closedness(held):
