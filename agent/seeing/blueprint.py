@@ -34,24 +34,30 @@ def _pictures(cameras: tuple[str, ...], decoded: bool, mapped: bool) -> rrb.Hori
         rrb.Vertical(*[rrb.Spatial2DView(origin=f"cameras/{name}", name=f"now: {name}") for name in cameras])
     ]
     if decoded:
-        columns.append(rrb.Spatial2DView(origin="imagined", name="imagined a step ago (decoded)"))
+        columns.append(rrb.Spatial2DView(origin="imagined", name="imagined"))
     if mapped:
-        columns.append(rrb.Spatial2DView(origin="differs", name="differs from the goal"))
+        columns.append(rrb.Spatial2DView(origin="differs", name="differences"))
     goals = [rrb.Spatial2DView(origin=f"goals/{name}", name=f"goal: {name}") for name in cameras]
     return rrb.Horizontal(*columns, rrb.Vertical(*goals))
 
 
 def _plots() -> rrb.Grid:
-    titles = {
-        "energy": "energy of the plan",
-        "progress": "progress",
-        "gripper": "gripper, imagined and real",
-        "surprise": "surprise",
-        "pose": "position, imagined and real",
-        "milliseconds": "milliseconds",
+    right, none = rrb.PlotLegend(corner=rrb.Corner2D.RightTop), rrb.PlotLegend(visible=False)
+    views: dict[str, tuple[str, rrb.PlotLegend]] = {
+        "energy": ("energy of the plan", right),
+        "steps_to_go": ("steps to go", none),
+        "latent_distance": ("latent distance", none),
+        "surprise": ("surprise, limit", none),
+        "pose": ("x y z [m], imagined blue", none),
+        "gripper": ("gripper, imagined blue", none),
+        "hand_miss_mm": ("hand, missed by [mm]", none),
+        "milliseconds": ("milliseconds", right),
     }
-    views = [rrb.TimeSeriesView(origin=f"plots/{key}", name=title) for key, title in titles.items()]
-    return rrb.Grid(*views, grid_columns=3, name="plots")
+    shown = [
+        rrb.TimeSeriesView(origin=f"plots/{key}", name=title, plot_legend=legend)
+        for key, (title, legend) in views.items()
+    ]
+    return rrb.Grid(*shown, grid_columns=4, name="plots")
 
 
 def _ahead(decoded: bool) -> rrb.Horizontal:

@@ -99,9 +99,11 @@ class Imagery:
         self._past += [m.latent for m in waiting]
         for moment in waiting:
             self._at(moment)
+            far = 0 if moment.path is None else len(moment.path)
+            texts = {"imagined": "decoded, a step ago", "ahead": f"decoded, {far} ahead"}
             for name, latent in (("imagined", moment.expected), ("ahead", moment.end)):
                 if latent is not None and decoded:
-                    self._show(name, [framed(p, DREAM) for p in decoded.pop(0)])
+                    self._show(name, [captioned(framed(p, DREAM), texts[name]) for p in decoded.pop(0)])
             if moment.near is not None:
                 text = f"{moment.near.where}, distance {moment.near.distance:.2f}"
                 shown = [captioned(framed(grown(f), REAL), text) for f in moment.near.frames]

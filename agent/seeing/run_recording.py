@@ -20,6 +20,7 @@ from .blueprint import run_blueprint
 from .imagery import DREAM, REAL, Imagery
 from .maps import can_map
 from .nearest import RealFrames
+from .plots import Plots
 from .robot_view import RobotView
 from .stream import VideoStream
 from .viewer import open_viewer
@@ -65,12 +66,12 @@ class RunRecording:
         else:
             self._recording.save(path, default_blueprint=blueprint)
         self._goal_shown = -1
-        self._expected: np.ndarray | None = None  # [7], the pose that was imagined for the next step
         self._path: list[np.ndarray] = []
         self._streams = {c: VideoStream(self._recording, f"cameras/{c}") for c in cameras}
         self._imagery = Imagery(self._recording, mind, cameras, real) if mind is not None else None
         self._show_room(limits)
         self._robot = RobotView(self._recording)
+        self._plots = Plots(self._recording)
         self._brief = list(brief)
 
     def __call__(self, step: Step) -> None:
@@ -90,7 +91,7 @@ class RunRecording:
         brief, self._brief = self._brief, []
         for reason in [*brief, *step.choice.reasons, *step.notes]:
             log("decisions", rr.TextLog(reason))
-        self._show_plots(step)
+        self._plots.show(step)
         if step.decision is not None:
             self._show_plan(step)
         if self._imagery is not None:
@@ -118,32 +119,12 @@ class RunRecording:
         )  # fmt: skip
         log("world/table", table, static=True)
 
-    def _show_plots(self, step: Step) -> None:
-        log, pose = self._recording.log, step.percept.observation.pose
-        for axis, value in zip("xyz", pose[:3], strict=True):
-            log(f"plots/pose/{axis}", rr.Scalars(float(value)))
-        log("plots/gripper/real", rr.Scalars(float(pose[6])))
-        if self._expected is not None:
-            for axis, value in zip("xyz", self._expected[:3], strict=True):
-                log(f"plots/pose/{axis}_imagined", rr.Scalars(float(value)))
-            log("plots/gripper/imagined", rr.Scalars(float(self._expected[6])))
-        log("plots/progress/steps_to_go", rr.Scalars(step.steps_to_go))
-        log("plots/progress/latent_distance", rr.Scalars(step.distance))
-        if step.surprise is not None:
-            log("plots/surprise", rr.Scalars(step.surprise))
-        if step.decision is not None:
-            log("plots/milliseconds/perceive", rr.Scalars(step.milliseconds["perceive"]))
-            log("plots/milliseconds/plan", rr.Scalars(step.milliseconds["plan"]))
-            for name, value in step.decision.plan.terms.items():
-                log(f"plots/energy/{name}", rr.Scalars(float(value[0])))
-
     def _show_plan(self, step: Step) -> None:
         """Where the hand was, where it is imagined to go, and the ends of all candidates, iteration by iteration."""
         assert step.decision is not None
         log, plan = self._recording.log, step.decision.plan
         imagined = plan.imagined.poses[0, 0].numpy()  # [H, 7]
         here = step.percept.observation.pose[:3]
-        self._expected = imagined[0]
         self._path.append(here.astype(np.float32))
         log("world/path", rr.LineStrips3D([np.stack(self._path)], colors=[REAL], radii=0.002))
         ahead = np.concatenate([here[None], imagined[:, :3]])

@@ -78,9 +78,11 @@ def photograph_viewer(
         deadline = time.monotonic() + patience_s
         client = _patiently(lambda: ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy"), deadline)
         _patiently(lambda: client.open(str(recording)), deadline)
-        _patiently(lambda: client.set_time(timeline, sequence=at), deadline)
         while True:
             time.sleep(2)
+            # Again and again: what is still being loaded moves the time on.
+            _patiently(lambda: client.set_time(timeline, sequence=at), deadline)
+            time.sleep(1)
             _patiently(lambda: client.save_screenshot(str(out)), deadline)
             if good(np.asarray(Image.open(out).convert("RGB"))) or time.monotonic() > deadline:
                 return [str(entry) for entry in client.get_logs() if _bad(str(entry))]

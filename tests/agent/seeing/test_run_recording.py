@@ -19,7 +19,7 @@ from rerun.chunk import RrdReader
 
 from agent.arms import open_arm
 from agent.seeing import run_recording
-from agent.seeing.imagery import painted
+from agent.seeing.imagery import DREAM, REAL, painted
 from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
 from agent.seeing.stream import enlarged
@@ -88,11 +88,11 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     each_step += [
         "plots/pose/x",
         "plots/gripper/real",
-        "plots/progress/steps_to_go",
+        "plots/steps_to_go",
         "space/real",
         "space/goal",
     ]
-    each_step += ["plots/progress/latent_distance", "features/wrist/real", "features/exterior_left/real"]
+    each_step += ["plots/latent_distance", "features/wrist/real", "features/exterior_left/real"]
     each_plan = ["world/imagined/path", "world/path", "plots/energy/critic", "space/imagined"]
     each_plan += [
         "plots/milliseconds/plan",
@@ -111,6 +111,28 @@ def test_everything_is_in_it_at_every_step(run, chunks):
         assert rows(chunks, f"/{once}") >= 1, once
     for fixed in ("/world/envelope", "/world/table", "/world/arm/panda_link0"):
         assert any(chunk.is_static for chunk in chunks[fixed]), fixed
+
+
+def colour_of(chunks, entity):
+    """Red, green and blue of a curve."""
+    for chunk in chunks[f"/plots/{entity}"]:
+        batch = chunk.to_record_batch()
+        names = [n for n in batch.schema.names if n.endswith("SeriesLines:colors")]
+        if chunk.is_static and names:
+            number = int(batch[names[0]].to_pylist()[0][0])
+            return number >> 24, number >> 16 & 255, number >> 8 & 255
+    raise AssertionError(f"{entity} has no colour of its own")
+
+
+def test_blue_curves_are_imagined_green_ones_real(chunks):
+    for entity in ("gripper/real", "pose/x", "pose/z"):
+        assert colour_of(chunks, entity) == REAL
+    for entity in ("gripper/imagined", "pose/x_imagined", "pose/z_imagined"):
+        assert colour_of(chunks, entity) == DREAM
+    energies = [name.rpartition("/")[2] for name in chunks if name.startswith("/plots/energy/")]
+    looks = {colour_of(chunks, f"energy/{name}") for name in energies}
+    assert len(looks) == len(energies) > 1
+    assert not looks & {REAL, DREAM}
 
 
 def frames_of(chunks, entity):

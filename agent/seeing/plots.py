@@ -1,0 +1,76 @@
+"""The curves of a run: what each looks like, and its value at a step.  Blue is imagined, green is real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import rerun as rr
+
+from agent.agent import Step
+
+from .imagery import DREAM, REAL
+
+WARN = (200, 85, 61)
+# The terms of an energy, in order; neither blue nor green.
+OTHERS = ((214, 149, 46), (156, 104, 190), (200, 85, 61), (110, 170, 175), (150, 150, 150), (190, 130, 110))
+AXES = "xyz"
+
+
+class Plots:
+    """Logs one value a curve and step, at the recording's current time."""
+
+    def __init__(self, recording: rr.RecordingStream) -> None:
+        self._recording = recording
+        self._expected: np.ndarray | None = None  # [7], the pose that was imagined for the next step
+        self._terms: list[str] = []
+        for axis in AXES:
+            self._look(f"pose/{axis}", REAL, axis)
+            self._look(f"pose/{axis}_imagined", DREAM, f"{axis}, imagined")
+        self._look("gripper/real", REAL, "real")
+        self._look("gripper/imagined", DREAM, "imagined")
+        self._look("hand_miss_mm", DREAM, "imagined against real")
+        self._look("steps_to_go", OTHERS[0], "steps to go")
+        self._look("latent_distance", OTHERS[1], "latent distance")
+        self._look("surprise/felt", OTHERS[0], "surprise")
+        self._look("surprise/limit", WARN, "Mode 2 thinks", width=1.0)
+        self._look("milliseconds/perceive", OTHERS[3], "perceive")
+        self._look("milliseconds/plan", OTHERS[0], "plan")
+
+    def show(self, step: Step) -> None:
+        pose, expected = step.percept.observation.pose, self._expected
+        for axis, value in zip(AXES, pose[:3], strict=True):
+            self._log(f"pose/{axis}", value)
+        self._log("gripper/real", pose[6])
+        if expected is not None:
+            for axis, value in zip(AXES, expected[:3], strict=True):
+                self._log(f"pose/{axis}_imagined", value)
+            self._log("gripper/imagined", expected[6])
+            self._log("hand_miss_mm", 1000 * np.linalg.norm(pose[:3] - expected[:3]))
+        self._log("steps_to_go", step.steps_to_go)
+        self._log("latent_distance", step.distance)
+        if step.surprise is not None:
+            self._log("surprise/felt", step.surprise)
+            self._log("surprise/limit", 1.0)
+        if step.decision is None:
+            return
+        self._expected = step.decision.plan.imagined.poses[0, 0, 0].numpy()
+        for name in ("perceive", "plan"):
+            self._log(f"milliseconds/{name}", step.milliseconds[name])
+        terms = step.decision.plan.terms
+        self._know(terms)
+        for name, value in terms.items():
+            self._log(f"energy/{name}", value[0])
+
+    def _know(self, terms: Iterable[str]) -> None:
+        for name in terms:
+            if name not in self._terms:
+                self._look(f"energy/{name}", OTHERS[len(self._terms) % len(OTHERS)], name)
+                self._terms.append(name)
+
+    def _look(self, name: str, colour: tuple[int, int, int], label: str, *, width: float = 2.0) -> None:
+        line = rr.SeriesLines(colors=[colour], names=[label], widths=[width])
+        self._recording.log(f"plots/{name}", line, static=True)
+
+    def _log(self, name: str, value: object) -> None:
+        self._recording.log(f"plots/{name}", rr.Scalars(float(value)))  # pyright: ignore[reportArgumentType]
