@@ -4,7 +4,7 @@ frozen    clips a second of post-training on a frozen encoder with latents encod
           straightforward loop on the same model and data: every frame encoded in every step (once, or as
           context and as target), a dense mask, rotations computed again in every block
 wait      the share of a training step of the compact recipe that goes to waiting for data
-compile   the same steps with and without torch.compile
+compile   steps of the compact recipe, and of a small dense model, with and without torch.compile
 gpu       model FLOP utilisation of ViT-L post-training (with a GPU only)
 All ways take turns in one run on one machine, so that their ratio holds where their seconds do not.
 """
@@ -139,9 +139,7 @@ def frozen(rounds: int, batch: int = 4) -> dict[str, Any]:
 def wait(steps: int = 8) -> dict[str, Any]:
     """The shipped model's recipe at its own size and batch, on a cache in memory-mapped files."""
     conventions = Conventions()
-    usual = yaml.safe_load(
-        (Path(__file__).resolve().parents[1] / "configs" / "recipe" / "panda.yaml").read_text()
-    )
+    usual = recipe_of("panda")
     batch = usual["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
         cache = noise_cache(Path(folder), conventions)
@@ -157,32 +155,60 @@ def wait(steps: int = 8) -> dict[str, Any]:
 
 
 def compiled(rounds: int, device: str) -> dict[str, Any]:
-    conventions = Conventions(image_size=64)
+    """The shipped model's recipe at its own size and batch in bf16 where the machine computes in it, and a small dense model
+    in fp32."""
+    conventions = Conventions()
+    usual = recipe_of("panda")
+    with tempfile.TemporaryDirectory() as folder:
+        cache = noise_cache(Path(folder), conventions, episodes=8)
+        loader = HindsightLoader(cache, split="all", batch=usual["batch_size"], length=usual["clip_frames"])
+        clip = next(iter(loader)).to(device)
+        recipe = make_recipe("panda")
+        half = choose_precision("auto", device)[0] == "bf16"
+        compact = compare(recipe, recipe.build(conventions).to(device).train(), clip, rounds, half=half)
     recipe = make_recipe(
         "vjepa2_ac", model=Sizes(kind="dense", config={"encoder": "tiny", "heads": 8, "width": 192})
     )
-    program = Program(recipe, recipe.build(conventions).to(device))
-    clip = noise_clip(conventions, 4, device)
+    model, clip = (
+        recipe.build(Conventions(image_size=64)).to(device),
+        noise_clip(Conventions(image_size=64), 4, device),
+    )
     with torch.no_grad():
-        latents = program.model.world.encode(clip["frames"].flatten(0, 1)).unflatten(0, (4, FRAMES))  # type: ignore[union-attr,operator]
+        latents = model.world.encode(clip["frames"].flatten(0, 1)).unflatten(0, (4, FRAMES))
     ready = TensorDict({"latents": latents, "poses": clip["poses"], "actions": clip["actions"]}, [4])
-    fast, generator = torch.compile(program), torch.Generator(device)
-    parameters = parameter_groups(program.model)
+    return {"compact": compact, "dense": compare(recipe, model, ready, rounds, half=False)}
+
+
+def compare(recipe: Any, model: Any, clip: TensorDict, rounds: int, *, half: bool) -> dict[str, Any]:
+    """Steps of a recipe on one clip, with and without torch.compile."""
+    device = next(model.parameters()).device
+    program, generator, parameters = Program(recipe, model), torch.Generator(device), parameter_groups(model)
+
+    def loss(run: Any) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return run(clip, 0, generator)[0]
+
+    fast = torch.compile(program)
     began = time.perf_counter()
-    fast(ready, 0, generator)
+    loss(fast).backward()
     first = time.perf_counter() - began
-    seconds = take_turns(
-        {
-            "eager": stepper(lambda: program(ready, 0, generator)[0], parameters),
-            "compiled": stepper(lambda: fast(ready, 0, generator)[0], parameters),
-        },
-        rounds, steps=3,
-    )  # fmt: skip
+    ways = {
+        name: stepper(lambda run=run: loss(run), parameters)
+        for name, run in (("eager", program), ("compiled", fast))
+    }
+    seconds = take_turns(ways, rounds, steps=3)
     gain = seconds["eager"] - seconds["compiled"]
     return {
-        "times_as_fast": seconds["eager"] / seconds["compiled"], "seconds_to_compile": first,
-        "steps_until_it_pays": first / gain if gain > 0 else None,
+        "times_as_fast": seconds["eager"] / seconds["compiled"], "seconds_eager": seconds["eager"],
+        "seconds_to_compile": first, "steps_until_it_pays": first / gain if gain > 0 else None,
     }  # fmt: skip
+
+
+def recipe_of(name: str) -> dict[str, Any]:
+    """A recipe's usual settings."""
+    return yaml.safe_load(
+        (Path(__file__).resolve().parents[1] / "configs" / "recipe" / f"{name}.yaml").read_text()
+    )
 
 
 def gpu(rounds: int, batch: int = 16) -> dict[str, Any]:
