@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from agent import make_goals
+from agent.arms import open_arm
 from agent.build import load_mind
 from agent.goals import load_goal, load_goals, read_goal, write_goal
 from agent.settings import EnvConfig
@@ -160,6 +161,38 @@ def test_a_pose_outside_the_envelope_is_not_good(tiny_model, frames, point_arm):
     assert not checked.good
     assert "OUTSIDE" in checked.words[0]
     assert make_goals.check(Goal(frames=frames, pose=point_arm.pose), now, arm, mind).good
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({4: -0.61}, ""),  # a tilt of 0.6 rad is allowed, and arms sag
+        ({2: 0.5045}, ""),
+        ({4: -0.8}, "tilted by 46 degrees from straight down, OUTSIDE the envelope's 34"),
+        ({2: 0.6}, "z of 0.600 m is OUTSIDE the envelope, 0.012 to 0.5 m"),
+        ({2: 0.02, 3: np.pi - 0.5}, "0.020 m above the table is OUTSIDE the envelope: a finger would touch it"),
+    ],
+)  # fmt: skip
+def test_it_is_said_in_which_way_a_pose_is_outside(changes, said):
+    arm, driver = open_arm(ENV)
+    try:
+        arm.reset(seed=0)
+        pose = np.array([0.5, 0.0, 0.2, np.pi, 0, 0, 0.0])
+        for index, value in changes.items():
+            pose[index] = value
+        assert "; ".join(make_goals._outside(pose, arm.limits)) == said
+        assert make_goals._out_of_reach(pose, driver.joints_for) == []
+        far = make_goals._out_of_reach(np.array([0.95, 0, 0.3, np.pi, 0, 0, 0]), driver.joints_for)
+        assert far == ["OUT OF REACH: no joints inside their limits take the hand there"]
+    finally:
+        arm.close()
+
+
+@pytest.mark.parametrize("place", [[2.0, 0.1], [0.1, 0.0]])
+def test_an_object_goes_nowhere_where_the_hand_may_not_go(tiny_model, place):
+    with pytest.raises(ValueError, match=rf"object_xy_m is \[{place[0]}, .*x goes from 0\.25 to 0\.75 m"):
+        made(tiny_model, object_xy=place)
 
 
 @pytest.mark.parametrize(("limit", "stops"), [(1e-9, True), (1e9, False)])

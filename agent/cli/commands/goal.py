@@ -64,5 +64,5 @@ def run(config: Config, run: Run) -> int:
     run.say(f"look     {picture}")
     where = f"env=franka env.host={config.env.host}" if real else f"task={config.task} seed={config.seed}"
     run.say(f"use      forearm plan goal={run.dir} {where}")
-    run.results |= {"words": checked.words, "good": checked.good}
+    run.results |= {"words": checked.words, "good": checked.good, **checked.figures}
     return 0 if checked.good else 1
