@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from data.images import fit_frames
 from data.sampling import Sampling, measured_poses, model_actions, next_rows
-from data.types import Episode
+from data.types import Episode, Frames
+from data.video import VideoFrames
 
 
 class Cut(Protocol):
@@ -53,11 +55,18 @@ def following_rows(episode: Episode, sampling: Sampling, camera: str) -> np.ndar
     )
 
 
+def fitted(frames: Frames, rows: Sequence[int], *, size: int, crop: str) -> np.ndarray:
+    """Frames of a camera as a model sees them: uint8 [len(rows), size, size, 3]."""
+    if isinstance(frames, VideoFrames):
+        return frames.read_fitted(rows, size=size, crop=crop)
+    return fit_frames(frames.read(rows), size=size, crop=crop)
+
+
 def cut(episode: Episode, rows: np.ndarray, how: Cut, poses: Tensor | None = None) -> Steps:
     """Decode and measure some rows, one model step apart; `poses` are all of the episode's, if they are known."""
     poses = measured_poses(episode) if poses is None else poses
     views = [
-        fit_frames(episode.frames[camera].read(rows.tolist()), size=how.image_size, crop=how.crop)
+        fitted(episode.frames[camera], rows.tolist(), size=how.image_size, crop=how.crop)
         for camera in how.cameras
     ]
     return Steps(

@@ -12,9 +12,9 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
-_EXACT_BACK = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+from data.colours import Conversion, Fitted, Whole
+
 LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
 NEAR = 8  # frames: nearer than this, going on is cheaper than seeking
 
@@ -29,7 +29,7 @@ class Decoder:
     def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
         self.path, self.stamp = path, stamp
         self.lock = threading.Lock()
-        self.reformatters = {False: VideoReformatter(), True: VideoReformatter()}  # fast and exact
+        self.conversions: dict[Any, Conversion] = {False: Whole(exact=False), True: Whole(exact=True)}
         try:
             self.container = av.open(path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -40,6 +40,7 @@ class Decoder:
             self.container.close()
             raise VideoError(f"{path}: holds no video stream")
         self.stream = self.container.streams.video[0]
+        self.size = self.stream.height, self.stream.width
         self.plain = (
             self.stream.codec_context.name == "mpeg4"
         )  # newer codecs miss frames that they are not given
@@ -72,8 +73,18 @@ class Decoder:
         self.wanted: set[int] = set()  # times of the frames that the present read asks for
         self.ahead: set[int] = set()  # those of them whose packets the decoder has not been given
 
-    def read(self, numbers: Sequence[int], exact: bool) -> np.ndarray:
-        frames = np.empty((len(numbers), self.stream.height, self.stream.width, 3), np.uint8)
+    def read(self, numbers: Sequence[int], *, exact: bool = False) -> np.ndarray:
+        """Frames as large as they are: uint8 RGB [len(numbers), H, W, 3]."""
+        return self._read(numbers, self.conversions[exact])
+
+    def read_fitted(self, numbers: Sequence[int], size: int, crop: str) -> np.ndarray:
+        """Frames cropped and shrunk: uint8 RGB [len(numbers), size, size, 3]."""
+        if (size, crop) not in self.conversions:
+            self.conversions[size, crop] = Fitted(size, crop)
+        return self._read(numbers, self.conversions[size, crop])
+
+    def _read(self, numbers: Sequence[int], conversion: Conversion) -> np.ndarray:
+        frames = np.empty((len(numbers), *conversion.size(*self.size), 3), np.uint8)
         places = sorted(range(len(numbers)), key=lambda i: numbers[i])
         with self.lock:
             self.wanted = {self.pts[number] for number in numbers}
@@ -83,11 +94,11 @@ class Decoder:
                 if before >= 0 and numbers[place] == numbers[before]:
                     frames[place] = frames[before]
                 else:
-                    self._one(numbers[place], frames[place], exact)
+                    self._one(numbers[place], frames[place], conversion)
                 before = place
         return frames
 
-    def _one(self, number: int, out: np.ndarray, exact: bool) -> None:
+    def _one(self, number: int, out: np.ndarray, conversion: Conversion) -> None:
         """Decode one frame into `out`."""
         key = bisect_right(self.keys, self.pts[number]) - 1
         key_number = self.number.get(self.keys[key], 0) if key >= 0 else 0
@@ -100,7 +111,7 @@ class Decoder:
                 self.position = max(self.position, here)
                 if here == number:
                     self.wanted.discard(frame.pts)
-                    self._convert(frame, number, out, exact)
+                    self._convert(frame, number, out, conversion)
                     return
                 if here > number:
                     break
@@ -114,17 +125,18 @@ class Decoder:
                 )
             self._seek(key)
 
-    def _convert(self, frame: Any, number: int, out: np.ndarray, exact: bool) -> None:
-        how = _EXACT_BACK if exact else None
-        picture = self.reformatters[exact].reformat(frame, format="rgb24", interpolation=how, threads=1)
-        plane = picture.planes[0]
-        if (frame.height, frame.width) != out.shape[:2]:
+    def _convert(self, frame: Any, number: int, out: np.ndarray, conversion: Conversion) -> None:
+        height, width = self.size
+        if (frame.height, frame.width) != (height, width):
             raise VideoError(
-                f"{self.path}: frame {number} is {frame.height}x{frame.width}, "
-                f"the file says {out.shape[0]}x{out.shape[1]}"
+                f"{self.path}: frame {number} is {frame.height}x{frame.width}, the file says {height}x{width}"
             )
-        lines = np.asarray(memoryview(plane)).reshape(-1, plane.line_size)  # type: ignore[arg-type]
-        out[:] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
+        try:
+            conversion(frame, out)
+        except (av.error.FFmpegError, OSError) as error:
+            raise VideoError(
+                f"{self.path}: the colours of frame {number} cannot be read ({error})"
+            ) from error
 
     def _seek(self, key: int) -> None:
         start = self.keys[key] if key >= 0 else (self.pts[0] if self.pts else 0)

@@ -24,7 +24,7 @@ from data.decoder import Decoder, VideoError
 from data.priority import usual_priority
 
 MAX_OPEN = 24  # decoders kept open in one process
-# The fast conversions of colours darken by 1 in 255, each way (and back in data/decoder.py).
+# The fast conversions of colours darken by 1 in 255, each way (and back in data/colours.py).
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 _ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4", "av1": "libsvtav1", "hevc": "libx265"}
@@ -87,6 +87,16 @@ class VideoFrames:
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Return uint8 RGB [len(indices), H, W, 3], exact by number, in the order asked for."""
+        decoder, numbers = self._numbers(indices)
+        return decoder.read(numbers, exact=self.exact)
+
+    def read_fitted(self, indices: Sequence[int], *, size: int, crop: str) -> np.ndarray:
+        """What `fit_frames` makes of these frames, uint8 [len(indices), size, size, 3], in exact colours and one pass."""
+        decoder, numbers = self._numbers(indices)
+        return decoder.read_fitted(numbers, size, crop)
+
+    def _numbers(self, indices: Sequence[int]) -> tuple[Decoder, list[int]]:
+        """The file's decoder and the frames' numbers in the file."""
         wanted = [int(i) for i in indices]
         decoder = _decoder(str(self.path))
         last = min(len(self), len(decoder.pts) - self.first_frame) - 1
@@ -95,10 +105,7 @@ class VideoFrames:
                 raise IndexError(
                     f"{self.path}: frame {i} asked for, it has 0..{last} (from {self.first_frame})"
                 )
-        if not wanted:
-            height, width = self.size
-            return np.empty((0, height, width, 3), np.uint8)
-        return decoder.read([i + self.first_frame for i in wanted], self.exact)
+        return decoder, [i + self.first_frame for i in wanted]
 
     @property
     def frames_in_file(self) -> int:
@@ -108,8 +115,7 @@ class VideoFrames:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        stream = _decoder(str(self.path)).stream
-        return stream.height, stream.width
+        return _decoder(str(self.path)).size
 
     @property
     def header_fps(self) -> float:

@@ -14,7 +14,7 @@ from tensordict import TensorDict
 
 from data.cache import FrameCache, build_cache
 from data.cache_jobs import run_jobs
-from data.images import fit_frames
+from data.cutting import fitted
 from data.source import open_log
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop": "square", "period_s": 0.2}
@@ -45,7 +45,7 @@ def test_rows_are_the_logs_rows(tmp_path, logs, truth):
         log = source.open(episode.key)
         rows = slice(episode.first, episode.first + episode.rows)
         for view, camera in enumerate(("exterior_left", "wrist")):
-            expected = fit_frames(log.frames[camera].read(range(episode.rows)), size=32)
+            expected = fitted(log.frames[camera], range(episode.rows), size=32, crop="square")
             np.testing.assert_array_equal(cache.frames[rows, view].numpy(), expected)
             np.testing.assert_array_equal(cache.view(camera)[rows].numpy(), expected)
         poses = np.stack([truth["pose"](t, number) for t in range(episode.rows)])
