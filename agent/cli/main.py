@@ -10,6 +10,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,10 @@ def parse(words: list[str]) -> Line:
             flag = SHORT.get(flag, flag)
             if flag not in FLAGS:
                 key = flag.lstrip("-").replace("-", "_")
-                hint = f"values are given as key=value: {key}={value or '...'}" if len(flag) > 2 else ""
-                raise UsageError(f"there is no option {flag}; {hint or nearest(flag, [*FLAGS, *SHORT])}")
+                hint = f"values are given as key=value: {key}={value or '...'}"
+                if len(flag) == 2 or get_close_matches(flag, FLAGS, cutoff=0.7):
+                    hint = nearest(flag, [*FLAGS, *SHORT])
+                raise UsageError(f"there is no option {flag}; {hint}")
             if flag in ("--config-dir", "--completion"):
                 value = value or next(waiting, "")
                 if not value:
@@ -112,7 +115,7 @@ def dispatch(line: Line, words: list[str]) -> int:
     extra = Path(line.flags["--config-dir"]).expanduser() if "--config-dir" in line.flags else None
     if extra is not None and not extra.is_dir():
         raise UsageError(f"--config-dir {extra}: there is no such folder")
-    if "--help" in line.flags:
+    if "--help" in line.flags or line.overrides == ["help"]:
         print(pages.command_page(command, extra))
         return 0
     if sys.platform == "linux":
@@ -122,6 +125,7 @@ def dispatch(line: Line, words: list[str]) -> int:
     )  # the AV1 encoder writes to the terminal by itself: errors alone, please
     verbose = "--verbose" in line.flags
     if "--multirun" in line.flags:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors and ends the process
         from agent.cli.multirun import sweep
 
         return sweep(command, line.overrides, extra=extra, verbose=verbose)

@@ -40,7 +40,9 @@ class Job:
             return 2
         print(f"-- {hydra_config.job.num}: {shlex.join(overrides)}", flush=True)
         run = runs.Run(command.name, folder, facts=runs.facts_of(config, overrides))
-        again = shlex.join(["forearm", command.name, *overrides])
+        again = shlex.join(
+            ["forearm", command.name, *([f"resume={folder}"] if command.resumes else overrides)]
+        )
         status = execute(command, config, run, again=again, verbose=self.verbose)
         if status == 130:
             raise KeyboardInterrupt
@@ -56,6 +58,8 @@ def _as_typed(override: str) -> str:
 
 def sweep(command: Command, words: list[str], *, extra: Path | None, verbose: bool) -> int:
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     if not command.keeps_run:
         raise UsageError(f"{command.name} makes no run folder, so there is nothing to run many times (-m)")
@@ -80,6 +84,10 @@ def sweep(command: Command, words: list[str], *, extra: Path | None, verbose: bo
         hydra.main(version_base="1.3", config_path="pkg://configs", config_name=primary)(
             Job(command.name, verbose)
         )()
+    except (HydraException, OmegaConfBaseException) as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise UsageError(schemas.in_words(command, error)) from error
     finally:
         sys.argv = before
     return _summary(command, folder)

@@ -43,7 +43,8 @@ class UsageError(ValueError):
 def nearest(word: str, options: Iterable[str], *, shown: int = 12) -> str:
     """'nearest: a, b' (or all, when they are few) for the end of an error message."""
     options = sorted(set(options))
-    close = difflib.get_close_matches(word, options, n=3, cutoff=0.5)
+    lower = {o.lower(): o for o in options}
+    close = [lower[o] for o in difflib.get_close_matches(word.lower(), lower, n=3, cutoff=0.5)]
     close += [o for o in options if o.rsplit(".", 1)[-1] == word and o not in close]
     if not options:
         return "there are none"
@@ -203,7 +204,7 @@ def compose(command: Command, overrides: list[str], *, extra: Path | None = None
         for override in OverridesParser.create().parse_overrides(plain):
             OmegaConf.update(composed, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_in_words(command, error)) from error
+        raise UsageError(in_words(command, error)) from error
     return to_config(command, composed)
 
 
@@ -211,12 +212,22 @@ def _is_plain(command: Command, key: str) -> bool:
     return key in command.leaves and key not in command.groups and (config_folder() / key).is_dir()
 
 
-def _in_words(command: Command, error: Exception) -> str:
+def in_words(command: Command, error: Exception) -> str:
     cause = error.__cause__ if error.__cause__ is not None else error
     text = str(cause).split("\n")[0].removeprefix("Error merging override ")
     if missing := re.search(r"Key '([^']+)' (?:is )?not in", str(cause)):
         word = missing.group(1)
+        full = str(getattr(cause, "full_key", None) or word)
+        holder = getattr(cause, "object_type", None)
+        if full.startswith("hydra.") and holder is not None:
+            known = [f.name for f in dataclasses.fields(holder)]
+            return f"{command.name}: there is no key '{full}'; {nearest(word, known)}"
         return f"{command.name}: there is no key '{word}'; {nearest(word, command.leaves)}"
+    if unknown := re.search(
+        r"Could not find '([^']+)'\n\nAvailable options in '[^']+':\n([^\n]+(?:\n\t[^\n]+)*)", str(cause)
+    ):
+        group, _, choice = unknown.group(1).rpartition("/")
+        return f"{group}={choice}: no such choice; {nearest(choice, unknown.group(2).split())}"
     return f"{command.name}: {text}"
 
 
@@ -233,7 +244,7 @@ def to_config(command: Command, composed: Any) -> Any:
             raise UsageError(f"{command.name} needs {keys}; `forearm {command.name} --help` explains")
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise UsageError(_in_words(command, error)) from error
+        raise UsageError(in_words(command, error)) from error
     _finish(config)
     return config
 

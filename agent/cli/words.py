@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 import typing
 from enum import Enum
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.schemas import RUN_KEYS, Command, Leaf, UsageError, config_folder, flat_yaml, nearest, origin
+
+# Whole numbers are counts and sizes, 0 or more unless their default says otherwise; of these there must be some.
+LEAST = {"episodes": 1, "horizon": 1, "clip_frames": 2, "batch_size": 1}
 
 
 def split_run_keys(command: Command, overrides: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -29,10 +34,26 @@ def prepare(
     command: Command, overrides: list[str], *, multirun: bool, extra: Path | None = None
 ) -> list[str]:
     """Check each override and put it into Hydra's grammar: names, quotes, lists, enum names."""
+    _check_blanks(overrides)
+    if not multirun and (sweeping := [w for w in overrides if re.match(r"hydra[./](launcher|sweeper)", w)]):
+        raise UsageError(
+            f"{sweeping[0]} says how many runs are made; it goes with -m and values such as seed=0,1"
+        )
     overrides = [each for word in overrides for each in _spread(command, word)]
     typed = {key: value for key, _, value in (word.partition("=") for word in overrides)}
     chosen = {group: typed.get(group, choice) for group, choice in command.groups.items()}
     return [_prepare_one(command, word, multirun, extra, chosen) for word in overrides]
+
+
+def _check_blanks(overrides: list[str]) -> None:
+    """`episodes = 3` reaches us as three words, `episodes= 3` and `episodes =3` as two."""
+    for before, after in itertools.pairwise(overrides):
+        apart = "=" not in before and after.startswith("=")
+        cut = before.endswith("=") and before.count("=") == 1 and "=" not in after
+        if apart or cut:
+            following = overrides[overrides.index(after) + 1 :] if after == "=" else []
+            value = after.removeprefix("=") or (following[0] if following else "VALUE")
+            raise UsageError(f"write {before.rstrip('=')}={value} without blanks around '='")
 
 
 def _spread(command: Command, word: str) -> list[str]:
@@ -60,11 +81,13 @@ def _prepare_one(
     options = {k.removesuffix("_") for k in command.leaves} | set(command.groups) | set(RUN_KEYS)
     if not equals:
         raise UsageError(f"'{word}' is not of the form key=value; {nearest(word, options)}")
+    if not key:
+        raise UsageError(f"'{word}' names no key; write key=value without blanks around '='")
     group = key.split("@")[0]
     if group in command.groups:
         found = command.choices(group, extra)
         for choice in value.split(",") if multirun else [value]:
-            if choice.strip("'\"") not in found and choice not in ("null", ""):
+            if choice.strip("'\"") not in found and choice != "null":
                 raise UsageError(
                     f"{group}={choice}: no such choice in group '{group}'; {nearest(choice, found)}"
                 )
@@ -130,6 +153,9 @@ def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
         parsed = parser.parse_override(f"{leaf.key}={value}")
     if not parsed.is_sweep_override():
         _check_value(leaf, parsed.value())
+    elif parsed.is_choice_sweep() and leaf.hint in (int, float, bool):
+        for each in parsed.sweep_iterator():
+            _check_value(leaf, each)
     return value
 
 
@@ -168,5 +194,18 @@ def _check_value(leaf: Leaf, value: Any) -> None:
     except OmegaConfBaseException:
         wanted = getattr(leaf.hint, "__name__", None) if not typing.get_args(leaf.hint) else None
         article = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-        kind = article.get(wanted or "", wanted or str(leaf.hint))
-        raise UsageError(f"{leaf.key.removesuffix('_')}={value}: wants {kind}") from None
+        article |= {
+            "list": "a list, as in [a,b]",
+            "tuple": "a list, as in [a,b]",
+            "dict": "pairs, as in {a:1,b:2}",
+        }
+        kind = article.get(wanted or origin(leaf.hint).__name__, wanted or str(leaf.hint))
+        raise UsageError(f"{_typed(leaf, value)}: wants {kind}") from None
+    if type(value) is int and leaf.hint is int:
+        least = LEAST.get(leaf.field, 0)
+        if value < least <= (least if leaf.default in (None, dataclasses.MISSING) else leaf.default):
+            raise UsageError(f"{_typed(leaf, value)}: wants {least} or more")
+
+
+def _typed(leaf: Leaf, value: Any) -> str:
+    return f"{leaf.key.removesuffix('_')}={value}"
