@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,9 @@ def encode_once(
     file, note = out / "latents.f16", out / "latents.json"
     before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
     done = before["done"] if before.get("identity") == identity and file.is_file() else 0
-    held = np.memmap(file, np.float16, "r+" if done else "w+", shape=(count, *shape))
+    if not done:
+        _reserve(file, 2 * count * int(np.prod(shape)))
+    held = np.memmap(file, np.float16, "r+", shape=(count, *shape))
     if done < count:
         say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.1f} MiB in {file})")
     for start in range(done, count, batch):
@@ -94,6 +97,21 @@ def encode_once(
         poses=cache.poses, actions=cache.actions, frames=cache.frames,
         first=cache.episode_offsets, rows=cache.episode_lengths,
     )  # fmt: skip
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Take the whole of a file's room now: a full disk met through a memory map kills the process without a word."""
+    try:
+        with file.open("wb") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, size)
+            else:
+                stream.truncate(size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(
+            f"no room for {size / 2**20:.1f} MiB of latents in {file}: {error}; free some space, then go on with resume=last"
+        ) from error
 
 
 class LatentClips:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -152,6 +153,19 @@ def test_encoding_once_goes_on_where_it_was_killed_and_notices_another_encoder(m
     changed = encode_once(other, cache, tmp_path / "a", **quiet)
     assert other.encoded >= len(cache)
     assert not torch.equal(changed.latents, whole.latents)
+
+
+def test_latents_that_the_disk_has_no_room_for_are_refused_before_they_are_begun(make_cache, tmp_path):
+    """Through a memory map a full disk is a bus error, and the process is gone."""
+    cache, limits = make_cache(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # the kernel refuses, as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"no room for 0\.0 MiB of latents in .*free some space"):
+            encode_once(Eyes(), cache, tmp_path / "latents", say=lambda _: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "latents").iterdir())
+    encode_once(Eyes(), cache, tmp_path / "latents", say=lambda _: None)
 
 
 def test_clips_of_latents_are_the_latents_of_clips(make_cache, tmp_path):
