@@ -47,6 +47,11 @@ def open_arm(
     )
 
 
+def begin_real(arm: Any, env: EnvConfig) -> Any:
+    """What a real arm sees from where it begins: where it is, or its start pose; recovered first when asked."""
+    return arm.reset(options={"stay": not env.go_home, "recover": env.recover})
+
+
 def require_simulated(env: EnvConfig, what: str) -> None:
     if is_real(env):
         raise ValueError(f"{what} needs a simulated arm: env=mujoco or env=pybullet, not env={env.engine}")

@@ -19,7 +19,7 @@ from data.types import Observation
 from envs.arm import Stopped
 from envs.keyboard import HELP, Finished, KeyboardHand, ThrownAway, terminal_keys
 
-from .arms import open_arm, require_motion
+from .arms import begin_real, open_arm, require_motion
 from .build import load_mind
 from .make_goals import Checked, check
 from .recording_arm import RecordingArm
@@ -115,7 +115,8 @@ def record_by_keyboard(
     kept: list[Path] = []
     try:
         while len(kept) < episodes:
-            arm.reset(options={"stay": not env.go_home})
+            begin_real(arm, env)
+            env = dataclasses.replace(env, recover=False)  # once, when a person asked
             recorder, hand = RecordingArm(arm, out, task=task, robot=env.robot), KeyboardHand(read_key)
             say(f"episode {len(kept) + 1} of {episodes}\n{HELP}")
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from envs.tasks import TaskGoal, begin, check_task, make_goal
 
 from .agent import Agent
-from .arms import is_real, open_arm
+from .arms import begin_real, is_real, open_arm
 from .build import AgentSettings, Mind, build_agent, load_mind, planner_from
 from .calibrate import CalibratedArm, Calibration
 from .goals import load_goals
@@ -88,7 +88,7 @@ def _open(config: SessionConfig, mind: Mind, goals: list[Goal], arm: Any, driver
     agent = build_agent(mind, used, settings)
     judged: TaskGoal | None = None
     if real:
-        arm.reset(options={"stay": not config.env.go_home})
+        begin_real(arm, config.env)
     else:
         begin(config.task, arm, driver, seed=config.seed)
         if not goals:

@@ -31,6 +31,8 @@ class FrankaConfig:
     """With dry_run=false: yes, move the arm."""
     go_home: bool = False
     """Begin by going to the start pose, straight up first; otherwise from where the arm is."""
+    recover: bool = False
+    """Clear a reflex before beginning, once a person has looked at the arm; nothing recovers by itself."""
     speed: float = FIRST_SPEED
     """Share of the full speed (0.5 m/s, 1 rad/s)."""
     patience_s: float | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from data.types import Camera, Observation
 
 from ..arm import ArmError, Limits, Refused
 from ..controller import InverseKinematics
-from ..panda import JOINT_HIGH, JOINT_LOW, panda_spec
 from ..poses import pose_from, rotation_from_pose
+from .body import START_POSE, joint_ranges, kinematics, why_it_does_not_move
 from .cameras import WatchedCamera
 from .client import Reading, Settings
 from .config import FIRST_SPEED
@@ -27,10 +26,6 @@ from .trajectory import shortest_duration
 MAX_SPEED_M_S, MAX_TURN_RAD_S = 0.5, 1.0
 SETTLED_SHARE = 0.8  # of a model step is motion; the rest lets the impedance settle
 ARRIVED_M, RESTING_M_S = 0.003, 0.015
-START_POSE = np.array([0.45, 0.0, 0.30, np.pi, 0.0, 0.0, 0.0])
-# Where Panda and FR3 both can go.
-_FR3_LOW = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])
-_FR3_HIGH = np.array([2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159])
 log = logging.getLogger(__name__)
 
 
@@ -72,9 +67,7 @@ class FrankaDriver:
         self.period_s, self.speed, self.dry_run = period_s, speed, dry_run
         self._patience_s = patience_s or period_s
         self.limits = limits or Limits()
-        fr3 = client in ("franky", "pylibfranka")
-        self.joint_low = np.maximum(JOINT_LOW, _FR3_LOW) if fr3 else JOINT_LOW
-        self.joint_high = np.minimum(JOINT_HIGH, _FR3_HIGH) if fr3 else JOINT_HIGH
+        self.joint_low, self.joint_high = joint_ranges(client)
         self.settings = settings or Settings()
         self.settings.armed, self.settings.patience_s = not dry_run, self._patience_s
         self.settings.gripper_force_n = min(self.settings.gripper_force_n, self.limits.max_gripper_force_n)
@@ -83,7 +76,7 @@ class FrankaDriver:
         self._max_plan_age_s = max_plan_age_s
         self._ee_T_tool = np.eye(4)
         self._ee_T_tool[2, 3] = tool_beyond_ee_m
-        self._ik = InverseKinematics(_kinematics())
+        self._ik = InverseKinematics(kinematics())
         self._number = 0
         self._commanded: np.ndarray | None = None
         self._holds, self._held = 0, -1  # how often it was told to hold, and the number of the motion then
@@ -140,6 +133,8 @@ class FrankaDriver:
         reading = self._reading()
         pose = self._pose(reading)
         commanded = pose.copy() if self._commanded is None else self._commanded.copy()
+        if self._commanded is None and (told := self._link.newest.get("closedness")) is not None:
+            commanded[6] = told
         if self._held_before_its_goal():
             commanded[:6] = pose[:6]  # the fingers keep squeezing
         return Observation(
@@ -195,28 +190,34 @@ class FrankaDriver:
             self._seen_s = time.monotonic()
 
     def hold(self) -> None:
-        """Brake and stay; from any thread, at any time."""
+        """Brake and stay; from any thread, at any time.  After the operator's stop fingers that move stop, too."""
         if self.dry_run or self._closed:
             return
         self._holds += 1
         if self._outcome() != (self._number, "arrived"):
             self._held = self._number
         try:
-            self._link.order("hold")
+            self._link.order("hold", fingers=self._stop.pressed)
         except ArmError as error:
             log.error("hold: %s", error)  # without a line the servant and the robot hold by themselves
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
         """To the start pose, straight up first.  options: {"stay": True} moves nothing, {"recover": True} clears a reflex.
 
+        An operator's stop that nobody has been told of yet is raised, not cleared.
+
         A real arm has no seeds: objects are laid out by people.
         """
         options = options or {}
         self._stop.clear()
-        if options.get("recover"):
+        stopped = why_it_does_not_move(self._reading()) or self._link.newest.get("error")
+        if options.get("recover") and stopped:
+            asked = time.monotonic()
             self._link.order("recover")
-            self._await_reading()
+            self._await_reading(after_s=asked)
         self._raise_error()
+        if not self.dry_run and (stopped := why_it_does_not_move(self._reading())):
+            raise ArmError(f"{stopped[0]}: {stopped[1]}")
         self._commanded = None
         if not self.dry_run and not options.get("stay"):
             here = self.state().pose
@@ -308,7 +309,8 @@ class FrankaDriver:
         error = self._link.newest.get("error")
         if error:
             raise ArmError(
-                f"the robot stopped: {error}. It holds. Look at the arm, then reset(options={{'recover': True}})"
+                f"the robot stopped: {error}. It holds. Look at the arm, then recover: "
+                "env.recover=true, or reset(options={'recover': True})"
             )
         if not self._link.alive:
             raise ArmError("the robot client's process has ended; the arm holds. Start again")
@@ -325,9 +327,13 @@ class FrankaDriver:
             raise ArmError(f"the robot's state is {age:.2f} s old; the connection stalls. The arm holds")
         return reading
 
-    def _await_reading(self) -> None:
+    def _await_reading(self, after_s: float = 0.0) -> None:
         deadline = time.monotonic() + max(3.0, self._patience_s)
-        while not self._link.newest.get("reading") or self._link.newest.get("error"):
+        while (
+            self._link.newest.get("error")
+            or not (reading := self._link.newest.get("reading"))
+            or reading["time_s"] <= after_s
+        ):
             self._link.wait(0.1)
             if time.monotonic() > deadline:
                 self._raise_error()
@@ -341,9 +347,3 @@ class FrankaDriver:
     def _pose(self, reading: Reading) -> np.ndarray:
         tool = self._frame(reading) @ self._ee_T_tool
         return pose_from(tool[:3, 3], tool[:3, :3], reading.closedness)
-
-
-@functools.cache
-def _kinematics() -> Any:
-    """The arm's model, without anything around it."""
-    return panda_spec().compile()

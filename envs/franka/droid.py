@@ -72,6 +72,9 @@ class DroidClient:
         self._grip = 1.0
         return "done"
 
+    def stop_fingers(self) -> None:
+        raise ClientError("DROID's server does not tell whether fingers move")
+
     def recover(self) -> None:
         raise ClientError("DROID's server recovers on its own computer: restart its control process there")
 

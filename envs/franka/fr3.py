@@ -112,6 +112,10 @@ class FrankyClient:
             "grasp", 0.0, settings.gripper_speed_m_s, settings.gripper_force_n, WIDE_M, WIDE_M
         )
 
+    def stop_fingers(self) -> None:
+        if self._gripper is not None:
+            self._gripper.stop()
+
     def _fingers(self, verb: str, *arguments: float) -> str:
         if self._gripper is None:
             return "no gripper"
@@ -211,6 +215,9 @@ class PylibfrankaClient:
 
     def grasp(self) -> str:
         return self._hand.ask("grasp", 0.0) if self._hand else "no gripper"
+
+    def stop_fingers(self) -> None:
+        raise ClientError("pylibfranka lets nobody in while fingers move; they end where they were sent")
 
     def recover(self) -> None:
         try:

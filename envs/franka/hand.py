@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -38,6 +39,12 @@ class HandProcess:
         self._motion = None
         self._width, self._grasped = answer["width"], answer["is_grasped"]
         return answer["what"]
+
+    def stop(self) -> None:
+        """End a motion that `ask` waits for in another thread, which gets the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(["stop", 0.0]) + "\n")
+        self._process.stdin.flush()
 
     def describe(self, reading: Reading) -> None:
         """The library cannot read while the fingers move: until they are there, the width is an estimate."""
@@ -74,9 +81,7 @@ def serve_hand(library: str, settings: Settings) -> None:
         answer = {"what": what, "width": state.width, "max_width": state.max_width}
         print(json.dumps({**answer, "is_grasped": bool(state.is_grasped)}), flush=True)
 
-    say("ready")
-    for line in sys.stdin:
-        verb, width = json.loads(line)
+    def carry_out(verb: str, width: float) -> None:
         try:
             if verb == "grasp":
                 force, speed = settings.gripper_force_n, settings.gripper_speed_m_s
@@ -87,6 +92,15 @@ def serve_hand(library: str, settings: Settings) -> None:
         except Exception as error:
             what = f"refused: {error}"
         say(what)
+
+    say("ready")
+    for line in sys.stdin:
+        verb, width = json.loads(line)
+        if verb == "stop":
+            with contextlib.suppress(RuntimeError):  # it goes on, and whoever waits hears when it is done
+                gripper.stop()
+        else:  # whoever gave the order waits for its answer before the next one
+            threading.Thread(target=carry_out, args=(verb, width), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -37,15 +37,23 @@ class Link:
         paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [python or sys.executable, "-m", "envs.franka.servant", str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            [*command, json.dumps(settings.as_dict()), client],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd=_ROOT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # the keyboard's interrupt is the agent's to handle: it holds, then ends this
-        )
-        theirs.close()
+        try:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(settings.as_dict()), client],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd=_ROOT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # the keyboard's interrupt is the agent's to handle: it holds, then ends this
+            )
+        except OSError as error:
+            ours.close()
+            raise ArmError(
+                f"env.python={command[0]} does not start: {error.strerror}; it takes the path of a Python that has "
+                f"the {client} client, such as /path/to/venv/bin/python"
+            ) from error
+        finally:
+            theirs.close()
         self._line = ours
         self._lines = ours.makefile("r")
         self._send_lock = threading.Lock()
@@ -105,7 +113,7 @@ class Link:
         except TimeoutError:
             text = ""
         self._line.settimeout(None)
-        message: dict[str, Any] = json.loads(text) if text else {"failed": "no answer"}
+        message: dict[str, Any] = json.loads(text) if text else {"failed": self._silence()}
         if "failed" in message:
             self.close()
             reason = message["failed"]
@@ -114,6 +122,14 @@ class Link:
                 reason += f". Install it: pip install 'forearm[{extra}]', or name a Python that has it: env.python=..."
             raise ArmError(f"the {self._client} client for {self._settings.host} did not start: {reason}")
         self.versions: dict[str, str] = message.get("versions", {})
+
+    def _silence(self) -> str:
+        host = self._settings.host
+        try:
+            code = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return f"no answer within {_START_S:.0f} s. Is {host} the robot's address, is the cable in, is the robot on?"
+        return f"its process ended with {code} before it said anything; what it printed stands above"
 
     def _listen(self) -> None:
         try:

@@ -13,6 +13,7 @@ from data.kinematics import PANDA
 from ..arm import Arm
 from ..check_arm import NonConformant, check_arm
 from ..poses import rotation_from_pose
+from .body import why_it_does_not_move
 from .driver import FrankaDriver
 
 SAME_PLACE_M, SAME_TURN_RAD = 0.01, 0.05
@@ -54,6 +55,7 @@ def look(driver: FrankaDriver, *, seconds: float = 2.0) -> list[Check]:
             remedy="a cable straight to the robot, no switch, no wireless; nothing else on this machine",
         ),
         _versions(driver),
+        _mode(driver),
         _jitter(stamps, driver.patience_s),
         *_pose(driver),
     ]
@@ -159,6 +161,13 @@ def _versions(driver: FrankaDriver) -> Check:
     return Check(
         what="versions", good=bool(told), found=f"{told or 'the client does not tell'}; the robot agrees"
     )
+
+
+def _mode(driver: FrankaDriver) -> Check:
+    stopped = why_it_does_not_move(driver.newest_reading())
+    if stopped is None:
+        return Check(what="mode", good=True, found="the robot takes motions")
+    return Check(what="mode", good=False, found=stopped[0], remedy=stopped[1])
 
 
 def _jitter(stamps: dict[float, float], patience_s: float) -> Check:

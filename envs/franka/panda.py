@@ -159,6 +159,10 @@ class PandaClient:
     def grasp(self) -> str:
         return self._hand.ask("grasp", 0.0) if self._hand else "no gripper"
 
+    def stop_fingers(self) -> None:
+        if self._hand is not None:
+            self._hand.stop()
+
     def recover(self) -> None:
         try:
             with self._access:

@@ -57,7 +57,9 @@ class Servant:
         self._outcome = (0, "")  # the last go that ended, and how: arrived, or why it was held
         self._life = time.monotonic()
         self._start, self._ended, self._finish = threading.Event(), threading.Event(), False
-        self._fingers: queue.Queue[Callable[[], str]] = queue.Queue()
+        self._fingers: queue.Queue[tuple[int, Callable[[], str]]] = queue.Queue()
+        # How many orders the fingers got, how many are done, and up to which they count no more.
+        self._finger_orders = self._fingers_done = self._fingers_void = 0
         self._closedness: float | None = None
         self._max_width_m = client.read().max_width_m
         self._following = False
@@ -127,12 +129,31 @@ class Servant:
             self._wanted, self._number = order, order["number"]
         self._start.set()
 
-    def hold(self, _: dict[str, Any]) -> None:
+    def hold(self, order: dict[str, Any]) -> None:
         with self._lock:
             if self._path is not None and self._moving:
                 self._path.brake(self._clock)
             self._wanted = None
             self._end("told to hold")
+            stop = order.get("fingers") and self._fingers_busy
+            if stop:
+                self._fingers_void, self._closedness = self._finger_orders, None
+        if stop:  # what they hold they go on holding
+            threading.Thread(target=self._stop_fingers, daemon=True).start()
+
+    @property
+    def _fingers_busy(self) -> bool:
+        return self._fingers_done < self._finger_orders
+
+    def _stop_fingers(self) -> None:
+        for _ in range(20):  # the library may not have begun yet
+            if not self._fingers_busy:
+                return
+            try:
+                self._client.stop_fingers()
+            except Exception as error:
+                self.fingers = f"did not stop: {error}"
+            time.sleep(0.05)
 
     def recover(self, _: dict[str, Any]) -> None:
         if not self._settings.armed:
@@ -152,10 +173,14 @@ class Servant:
         self._closedness = closedness
         opening = last is not None and closedness < last
         if closedness >= _GRASP_FROM and not opening:
-            self._fingers.put(self._client.grasp)
+            self._order_fingers(self._client.grasp)
         else:
             width = (1.0 - closedness) * self._max_width_m
-            self._fingers.put(lambda: self._client.move_fingers(width))
+            self._order_fingers(lambda: self._client.move_fingers(width))
+
+    def _order_fingers(self, work: Callable[[], str]) -> None:
+        self._finger_orders += 1
+        self._fingers.put((self._finger_orders, work))
 
     # Threads.
 
@@ -232,6 +257,7 @@ class Servant:
                     "reading": reading,
                     "error": self.error,
                     "fingers": self.fingers,
+                    "closedness": self._closedness,
                     "outcome": self._outcome,
                     "late": self.late,
                     "held": self.held,
@@ -242,12 +268,16 @@ class Servant:
 
     def _move_fingers(self) -> None:
         while True:
-            work = self._fingers.get()
-            try:
+            number, work = self._fingers.get()
+            if number > self._fingers_void:
                 self.fingers = "moving"
-                self.fingers = work()
-            except Exception as error:
-                self.fingers = f"refused: {error}"
+                try:
+                    self.fingers = work()
+                except Exception as error:
+                    self.fingers = f"refused: {error}"
+            if number <= self._fingers_void:
+                self.fingers = "stopped"
+            self._fingers_done = number
 
     def _say(self, message: dict[str, Any]) -> None:
         try:

@@ -50,7 +50,7 @@ class OperatorStop:
         self._file, self._signals = file, signals
         self._stream = sys.stdin if keys and sys.stdin is not None and sys.stdin.isatty() else None
         self._pressed = threading.Event()
-        self._reason = ""
+        self._reason, self._told = "", False
         self._calls: list[Callable[[], None]] = []
         self._open, self._gone = True, False
         self._before = {s: signal.signal(s, self._signalled) for s in signals}
@@ -86,13 +86,20 @@ class OperatorStop:
     def check(self) -> None:
         """Raise Stopped when the stop is pressed."""
         if self.pressed:
+            self._told = True
             raise Stopped(f"operator's stop ({self._reason}): the arm holds. reset() to go on")
 
     def clear(self) -> None:
-        """Let go of the stop; a file must be removed by hand first."""
+        """Let go of a stop that was told; a file must be removed by hand first.
+
+        Pressed before anything moved, and before anybody asked, it is still a stop.
+        """
         if self._file is not None and self._file.exists():
-            raise Refused(f"operator's stop: {self._file} is still there; remove it to go on")
+            raise Refused(f"operator's stop: the file {self._file} is there; remove it to go on")
+        if not self._told:
+            self.check()
         self._pressed.clear()
+        self._told = False
 
     def close(self) -> None:
         self._open = False

@@ -42,7 +42,7 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
-    from agent.arms import is_real, open_arm, require_motion
+    from agent.arms import begin_real, is_real, open_arm, require_motion
     from agent.build import load_mind, planner_from
     from agent.calibrate import calibrate, verdict
     from agent.calibrate_reach import lay_out, reach_errors
@@ -52,27 +52,27 @@ def run(config: Config, run: Run) -> int:
     require_motion(config.env, "calibrate")
     if is_real(config.env) and config.reaches:
         raise ValueError("reaches= lays scenes out, which a simulator can; with a real arm leave it out")
+    if is_real(config.env) and config.camera_yaw_deg:
+        raise ValueError("camera_yaw_deg turns simulated cameras; turn a real one by hand")
     mind = load_mind(config.model)
     arm, driver = open_arm(config.env, say=run.say)
-    if is_real(config.env):
-        if config.camera_yaw_deg:
-            raise ValueError("camera_yaw_deg turns simulated cameras; turn a real one by hand")
-        arm.reset(options={"stay": not config.env.go_home})
-    else:
-        lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
-    found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed)
-    for line in found.words:
-        run.say(line)
-    run.say(verdict(found))
-    path = found.save(run.dir / "calibration.json")
-    run.say(f"calibration  {path}   apply it: forearm plan calibration={path} ...")
-    run.results |= {
-        "yaw_deg": found.yaw_deg, "pivot_m": found.pivot, "explained": found.explained,
-        "explained_before": found.explained_before, "residual_m": found.residual_m, "moves": found.moves,
-    }  # fmt: skip
-    if config.reaches:
+    with arm:
+        if is_real(config.env):
+            begin_real(arm, config.env)
+        else:
+            lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
+        found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed)
+        for line in found.words:
+            run.say(line)
+        run.say(verdict(found))
+        path = found.save(run.dir / "calibration.json")
+        run.say(f"calibration  {path}   apply it: forearm plan calibration={path} ...")
+        run.results |= {
+            "yaw_deg": found.yaw_deg, "pivot_m": found.pivot, "explained": found.explained,
+            "explained_before": found.explained_before, "residual_m": found.residual_m, "moves": found.moves,
+        }  # fmt: skip
         seeds = range(config.seed, config.seed + config.reaches)
-        for name, map_ in (("before", None), ("after", found)):
+        for name, map_ in (("before", None), ("after", found)) if config.reaches else ():
             errors = reach_errors(
                 arm, driver, mind, seeds, camera_yaw_deg=config.camera_yaw_deg, calibration=map_,
                 planner=planner_from(config.planner),
@@ -82,7 +82,6 @@ def run(config: Config, run: Run) -> int:
             run.say(
                 f"reach {name:<7} {1000 * mean:.0f} mm mean, {1000 * worst:.0f} mm worst of {len(errors)}"
             )
-    arm.close()
     return 0 if found.trustworthy else 1
 
 

@@ -62,7 +62,7 @@ def _check_logs(path: Path, run: Run) -> int:
 
 
 def _check_arm(env: EnvConfig, run: Run) -> int:
-    from agent.arms import open_arm
+    from agent.arms import begin_real, open_arm
     from agent.doctor import Finding, Verdict, table
     from envs.arm import ArmError
     from envs.franka.look import look, try_motion
@@ -71,6 +71,8 @@ def _check_arm(env: EnvConfig, run: Run) -> int:
     try:
         arm, driver = open_arm(env, say=run.say)
         try:
+            if env.recover:
+                begin_real(arm, env)
             checks = look(driver)
             if not env.dry_run and all(check.good for check in checks):
                 checks += try_motion(arm, driver)

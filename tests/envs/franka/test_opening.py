@@ -31,6 +31,7 @@ def test_a_config_opens_a_dry_arm_that_can_be_looked_at(fake, monkeypatch, tmp_p
     assert {
         "connection",
         "versions",
+        "mode",
         "jitter",
         "units",
         "kinematics",
