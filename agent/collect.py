@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data.types import Observation
+from data.workers import deaf_to_interrupts
 from envs.keyboard import Finished
 
 from .arms import EnvConfig, open_arm
@@ -90,7 +91,9 @@ def _record_all(out: Path, seeds: list[int], workers: int, settings: CollectSett
             yield record_episode(out, one, settings)
         return
     context = multiprocessing.get_context("spawn")  # OpenGL and video libraries do not survive a fork
-    with context.Pool(workers, initializer=_one_thread) as pool:
+    with deaf_to_interrupts():
+        started = context.Pool(workers, initializer=_one_thread)
+    with started as pool:
         jobs = ((out, one, settings) for one in seeds)
         yield from pool.imap_unordered(_record_job, jobs, chunksize=1)
 

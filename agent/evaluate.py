@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data.workers import deaf_to_interrupts
 from envs import ENGINES
 from envs.scenes import SceneConfig
 from envs.tasks import TASKS
@@ -140,7 +141,9 @@ def _run_all(jobs: list[tuple[Cell, int]], settings: EvaluateSettings) -> Iterat
             yield _one(cell, seed, settings)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(settings.workers, initializer=_quiet) as pool:
+    with deaf_to_interrupts():
+        started = context.Pool(settings.workers, initializer=_quiet)
+    with started as pool:
         yield from pool.imap_unordered(_job, ((cell, seed, settings) for cell, seed in jobs), chunksize=2)
 
 

@@ -22,6 +22,7 @@ from data.index import IndexedReader
 from data.sampling import Sampling, measured_poses, runs
 from data.source import open_checked
 from data.types import ACTION_SIZE, POSE_SIZE
+from data.workers import deaf_to_interrupts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -229,7 +230,8 @@ def _pool(jobs: list[Job], shared: tuple[Any, ...], workers: int) -> Results:
         while waiting or running:
             try:
                 while waiting and len(running) <= count:
-                    running[pool.submit(_job, waiting[-1])] = waiting[-1]
+                    with deaf_to_interrupts():  # a process may be started for it
+                        running[pool.submit(_job, waiting[-1])] = waiting[-1]
                     waiting.pop()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()

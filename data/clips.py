@@ -24,6 +24,7 @@ from data.cutting import cut, following_rows, missing_camera
 from data.sampling import measured_poses, windows
 from data.source import Log, open_checked
 from data.types import Episode
+from data.workers import deaf_to_interrupts
 
 log = logging.getLogger(__name__)
 OPEN_EPISODES = 64  # whose numbers a process keeps
@@ -261,7 +262,8 @@ class ClipLoader:
                 while True:
                     while len(waiting) < max(self.ahead, self.workers):
                         plan, step, drawn = self._plan(step, drawn)
-                        waiting.append((pool.submit(_assemble, datasets, plan), step, drawn))
+                        with deaf_to_interrupts():  # a process may be started for it
+                            waiting.append((pool.submit(_assemble, datasets, plan), step, drawn))
                     future, after, taken = waiting.popleft()
                     batch = future.result()
                     self.step, self.drawn = after, taken  # what was handed out, not what was prepared
