@@ -69,7 +69,7 @@ def report_imagination(
             f"{data}: no usable episode is longer than {context + 1} model steps ({checked.summary()}); "
             "forearm inspect names what is wrong; give more episodes="
         )
-    rolled = roll_outs(mind.model, found, horizon=horizon, context=context)
+    rolled = roll_outs(mind.model, found, horizon=horizon, context=context, body=mind.heads.get("body"))
     first = next(e for e in found if len(e.stretch.frames) >= context + horizon)
     start = _start(first, start, horizon, context)
     check = axis_check(mind.model, found, context=context)
@@ -127,13 +127,20 @@ def _start(first: Encoded, asked: int, horizon: int, context: int) -> int:
 def _words(rolled: RollOuts, horizon: int) -> list[str]:
     ratio, wrong = rolled.figures["copy_ratio"], rolled.figures["wrong_ratio"]
     near, far = (1000 * rolled.position_m[h] for h in (0, -1))
+    hand = f"the hand, told how far it really moved, is imagined to {near:.1f} mm one step ahead, {far:.1f} mm after {horizon}"
+    if rolled.hand_m is not None and rolled.hand_seen_m is not None:
+        near, far, seen = (1000 * v for v in (rolled.hand_m[0], rolled.hand_m[-1], rolled.hand_seen_m[-1]))
+        hand = (
+            f"the hand, read from the imagined latent, is {near:.0f} mm off one step ahead and {far:.0f} mm after {horizon}; "
+            f"read from the frames that came it is {seen:.0f} mm off"
+        )
     return [
         f"one step ahead the model errs {ratio[0]:.2f} times as much as assuming that nothing changes, "
         f"{horizon} steps ahead {ratio[-1]:.2f} times",
         f"with other actions it would err {wrong[0]:.1f} and {wrong[-1]:.1f} times as much: it listens to its actions"
         if wrong[0] > 1.1
         else f"with other actions it would err {wrong[0]:.2f} times as much: it hardly listens to its actions",
-        f"the hand, told how far it really moved, is imagined to {near:.1f} mm one step ahead, {far:.1f} mm after {horizon}",
+        hand,
     ]
 
 
@@ -174,7 +181,13 @@ def _film(report: Report, mind: Mind, shown: look.Shown, out: Path) -> None:
 
 def _errors(report: Report, rolled: RollOuts, check: AxisCheck, out: Path) -> None:
     report.heading("Error by horizon")
-    report.picture(draw.horizon_figure(rolled, out / "horizons.png"))
+    report.picture(
+        draw.horizon_figure(rolled, out / "horizons.png"),
+        f"Means over {rolled.starts} starts."
+        if rolled.hand_m is None
+        else f"Means over {rolled.starts} starts. Right: how far off the hand is where a small head reads it from the "
+        "imagined latent (blue), and from the latent of the frame that came (green), below which imagination cannot get.",
+    )
     report.heading("Axis check")
     report.picture(
         draw.axis_figure(check, out / "axes.png"),

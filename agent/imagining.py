@@ -41,6 +41,10 @@ class RollOuts:
     position_m: list[float]
     closedness: list[float]
     starts: int
+    hand_m: list[float] | None = None
+    """How far the hand's place, as read from the imagined latent, is from where it was; None: no head reads it."""
+    hand_seen_m: list[float] | None = None
+    """The same, read from the latent that came: better than that imagination cannot be."""
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -51,6 +55,8 @@ class RollOuts:
             "wrong_ratio": [r for _, r in ratios],
             "position_error_m": self.position_m,
             "closedness_error": self.closedness,
+            "hand_read_error_m": self.hand_m,
+            "hand_read_error_when_seen_m": self.hand_seen_m,
             "starts": self.starts,
         }
 
@@ -135,9 +141,15 @@ def imagine_from(
 
 @torch.no_grad()
 def roll_outs(
-    model: Any, episodes: Sequence[Encoded], *, horizon: int = 8, every: int = 4, context: int = 3
+    model: Any,
+    episodes: Sequence[Encoded],
+    *,
+    horizon: int = 8,
+    every: int = 4,
+    context: int = 3,
+    body: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> RollOuts:
-    """Roll out from every few steps; wrong actions are those of another start."""
+    """Roll out from every few steps; wrong actions are those of another start.  `body` reads the hand off a latent."""
     starts = [
         (e, t)
         for e, found in enumerate(episodes)
@@ -148,7 +160,7 @@ def roll_outs(
         raise ValueError(
             f"the episodes are too short to imagine {horizon} steps (the longest has {longest}); give horizon=, or more data"
         )
-    errors = torch.zeros(5, horizon)
+    errors = torch.zeros(7, horizon)
     for index, (e, t) in enumerate(starts):
         other_e, other_t = starts[(index + len(starts) // 2) % len(starts)]
         right = actions_from(model, episodes[e], t, horizon)
@@ -161,7 +173,10 @@ def roll_outs(
         errors[2] += (imagined.latents[0, 1] - truth).square().mean((-1, -2))
         errors[3] += (imagined.poses[0, 0, :, :3] - poses[:, :3]).norm(dim=-1)
         errors[4] += (imagined.poses[0, 0, :, CLOSEDNESS] - poses[:, CLOSEDNESS]).abs()
-    latent, copied, wrong_error, position, closed = (errors / len(starts)).tolist()
+        if body is not None:
+            for row, latents in ((5, imagined.latents[0, 0]), (6, truth)):
+                errors[row] += (body(latents)[0] - poses[:, :3]).norm(dim=-1)
+    latent, copied, wrong_error, position, closed, hand, seen = (errors / len(starts)).tolist()
     return RollOuts(
         latent=latent,
         copy_last=copied,
@@ -169,6 +184,8 @@ def roll_outs(
         position_m=position,
         closedness=closed,
         starts=len(starts),
+        hand_m=hand if body is not None else None,
+        hand_seen_m=seen if body is not None else None,
     )
 
 

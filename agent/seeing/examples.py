@@ -21,6 +21,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 DEMO_SEED = 3
 SEED = 15000  # no training saw it
 MOMENTS = 6
+GAP_PX = 10
 
 
 def demo_pictures(model: str, work: Path, out: Path) -> None:
@@ -34,14 +35,15 @@ def demo_pictures(model: str, work: Path, out: Path) -> None:
     print(f"demo      {ending(played)}")
     _contact_sheet(played.files["video"], out / "demo.png")
     shutil.copy(work / "filmstrip.jpg", out / "run.jpg")
-    steps = len(played.outcome.steps)
+    thought = [s.index for s in played.outcome.steps if s.decision is not None and s.decision.plan.clouds]
+    at = thought[len(thought) // 2] if thought else len(played.outcome.steps) // 3
 
     def full(picture: np.ndarray) -> bool:
         return len(np.unique(picture[::4, ::4].reshape(-1, 3), axis=0)) > 3000
 
     viewer = work / "viewer.png"
     try:
-        photograph_viewer(played.files["recording"], viewer, timeline="step", at=steps // 3, good=full)
+        photograph_viewer(played.files["recording"], viewer, timeline="step", at=at, good=full)
         Image.open(viewer).convert("RGB").save(out / "viewer.jpg", quality=88)
     except Exception as error:
         print(f"viewer    no picture of it: {error}")
@@ -64,7 +66,7 @@ def imagined_pictures(model: str, work: Path, out: Path) -> None:
 
 
 def _contact_sheet(video: Path, out: Path) -> None:
-    """Six moments in two rows, at half size."""
+    """Six moments in two rows, at half size, with room between them."""
     from data.video import VideoFrames
 
     frames = VideoFrames(video)
@@ -75,9 +77,14 @@ def _contact_sheet(video: Path, out: Path) -> None:
         small.append(
             np.asarray(picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS))
         )
-    across = MOMENTS // 2
-    rows = [np.concatenate(small[i : i + across], 1) for i in (0, across)]
-    Image.fromarray(np.concatenate(rows, 0)).save(out, optimize=True)
+    across, (height, width) = MOMENTS // 2, small[0].shape[:2]
+    sheet = Image.new(
+        "RGBA", (across * (width + GAP_PX) - GAP_PX, 2 * (height + GAP_PX) - GAP_PX), (255, 255, 255, 0)
+    )
+    for i, picture in enumerate(small):
+        place = (i % across * (width + GAP_PX), i // across * (height + GAP_PX))
+        sheet.paste(Image.fromarray(picture), place)
+    sheet.save(out, optimize=True)
 
 
 def _photograph_page(page: Path, out: Path) -> None:

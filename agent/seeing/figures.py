@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from agent.imagining import AXES, AxisCheck, RollOuts
 from planners.landscape import Landscape
@@ -39,7 +40,15 @@ def horizon_figure(rolled: RollOuts, path: Path) -> Path:
             title="Error of the imagined latent", xlabel="steps ahead", ylabel="mean square", ylim=(0, None)
         )
         left.legend(frameon=False)
-        right.plot(steps, 1000 * np.array(rolled.position_m), color=DREAM, lw=2.4, marker="o", ms=4)
+        if rolled.hand_m is not None and rolled.hand_seen_m is not None:
+            read, seen = 1000 * np.array(rolled.hand_m), 1000 * np.array(rolled.hand_seen_m)
+            right.plot(
+                steps, read, color=DREAM, lw=2.4, marker="o", ms=4, label="read from what was imagined"
+            )
+            right.plot(steps, seen, color=REAL, lw=1.6, ls="--", label="read from what came")
+            right.legend(frameon=False, loc="lower right")
+        else:
+            right.plot(steps, 1000 * np.array(rolled.position_m), color=DREAM, lw=2.4, marker="o", ms=4)
         right.set(
             title="Error of the imagined hand", xlabel="steps ahead", ylabel="millimetres", ylim=(0, None)
         )
@@ -63,12 +72,23 @@ def landscape_figure(found: Sequence[Landscape], true: np.ndarray, path: Path, *
             panel.contourf(x, y, energy, levels=18, cmap="viridis")
             panel.contour(x, y, energy, levels=9, colors="white", linewidths=0.4, alpha=0.5)
             low = axes.lowest()[0].numpy()
-            panel.plot(true[first] * scale[0], true[second] * scale[1], "x", color="white", ms=11, mew=2.5)
-            panel.plot(low[0] * scale[0], low[1] * scale[1], "o", mfc="none", mec=WARN, ms=12, mew=2.5)
+            marks: dict[str, Any] = {"clip_on": False, "zorder": 5, "mew": 2.5}
+            at = true[first] * scale[0], true[second] * scale[1]
+            panel.plot(
+                *at,
+                "x",
+                color="white",
+                ms=11,
+                path_effects=[withStroke(linewidth=4.5, foreground=INK)],
+                **marks,
+            )
+            panel.plot(low[0] * scale[0], low[1] * scale[1], "o", mfc="none", mec=WARN, ms=13, **marks)
             units = ["cm" if a != 6 else "0 open, 1 closed" for a in axes.axes]
             panel.set(xlabel=f"{AXES[first]} [{units[0]}]", ylabel=f"{AXES[second]} [{units[1]}]")
             panel.spines[:].set_visible(False)
-        figure.suptitle("Energy around the true action: cross = true, ring = minimum", fontsize=11)
+        figure.suptitle(
+            "Energy around the true action, dark is low: cross = true, ring = minimum", fontsize=11
+        )
         return save(figure, path)
 
 
