@@ -19,6 +19,7 @@ from typing import Any
 if platform.system() == "Linux":
     os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SVT_LOG", "1")  # errors alone, as the command line has it
 
 import numpy as np
 

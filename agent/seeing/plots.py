@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import rerun as rr
@@ -24,9 +25,8 @@ class Plots:
         self._recording = recording
         self._expected: np.ndarray | None = None  # [7], the pose that was imagined for the next step
         self._terms: list[str] = []
-        for axis in AXES:
-            self._look(f"pose/{axis}", REAL, axis)
-            self._look(f"pose/{axis}_imagined", DREAM, f"{axis}, imagined")
+        self._look("pose/real", REAL, *AXES)
+        self._look("pose/imagined", DREAM, *(f"{axis}, imagined" for axis in AXES))
         self._look("gripper/real", REAL, "real")
         self._look("gripper/imagined", DREAM, "imagined")
         self._look("hand_miss_mm", DREAM, "imagined against real")
@@ -39,12 +39,10 @@ class Plots:
 
     def show(self, step: Step) -> None:
         pose, expected = step.percept.observation.pose, self._expected
-        for axis, value in zip(AXES, pose[:3], strict=True):
-            self._log(f"pose/{axis}", value)
+        self._log("pose/real", pose[:3])
         self._log("gripper/real", pose[6])
         if expected is not None:
-            for axis, value in zip(AXES, expected[:3], strict=True):
-                self._log(f"pose/{axis}_imagined", value)
+            self._log("pose/imagined", expected[:3])
             self._log("gripper/imagined", expected[6])
             self._log("hand_miss_mm", 1000 * np.linalg.norm(pose[:3] - expected[:3]))
         self._log("steps_to_go", step.steps_to_go)
@@ -60,7 +58,7 @@ class Plots:
         terms = step.decision.plan.terms
         self._know(terms)
         for name, value in terms.items():
-            self._log(f"energy/{name}", value[0])
+            self._log(f"energy/{name}", float(value[0]))
 
     def _know(self, terms: Iterable[str]) -> None:
         for name in terms:
@@ -68,9 +66,10 @@ class Plots:
                 self._look(f"energy/{name}", OTHERS[len(self._terms) % len(OTHERS)], name)
                 self._terms.append(name)
 
-    def _look(self, name: str, colour: tuple[int, int, int], label: str, *, width: float = 2.0) -> None:
-        line = rr.SeriesLines(colors=[colour], names=[label], widths=[width])
+    def _look(self, name: str, colour: tuple[int, int, int], *labels: str, width: float = 2.0) -> None:
+        many = len(labels)
+        line = rr.SeriesLines(colors=[colour] * many, names=labels, widths=[width] * many)
         self._recording.log(f"plots/{name}", line, static=True)
 
-    def _log(self, name: str, value: object) -> None:
-        self._recording.log(f"plots/{name}", rr.Scalars(float(value)))  # pyright: ignore[reportArgumentType]
+    def _log(self, name: str, value: Any) -> None:
+        self._recording.log(f"plots/{name}", rr.Scalars(value))

@@ -86,7 +86,7 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     assert seen == STEPS + 1
     each_step = ["world/arm/panda_hand", "world/arm/panda_leftfinger", "world/objects/object"]
     each_step += [
-        "plots/pose/x",
+        "plots/pose/real",
         "plots/gripper/real",
         "plots/steps_to_go",
         "space/real",
@@ -97,7 +97,7 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     each_plan += [
         "plots/milliseconds/plan",
         "plots/gripper/imagined",
-        "plots/pose/z_imagined",
+        "plots/pose/imagined",
     ]
     for entity in each_step:
         assert rows(chunks, f"/{entity}") == seen, entity
@@ -125,9 +125,9 @@ def colour_of(chunks, entity):
 
 
 def test_blue_curves_are_imagined_green_ones_real(chunks):
-    for entity in ("gripper/real", "pose/x", "pose/z"):
+    for entity in ("gripper/real", "pose/real"):
         assert colour_of(chunks, entity) == REAL
-    for entity in ("gripper/imagined", "pose/x_imagined", "pose/z_imagined"):
+    for entity in ("gripper/imagined", "pose/imagined"):
         assert colour_of(chunks, entity) == DREAM
     energies = [name.rpartition("/")[2] for name in chunks if name.startswith("/plots/energy/")]
     looks = {colour_of(chunks, f"energy/{name}") for name in energies}
