@@ -60,7 +60,10 @@ class HandProcess:
         line = self._process.stdout.readline()
         if not line:
             raise ClientError("the gripper's client ended; is the hand connected and initialised in Desk?")
-        return json.loads(line)
+        answer = json.loads(line)
+        if "failed" in answer:
+            raise ClientError(f"the gripper: {answer['failed']}")
+        return answer
 
     def close(self) -> None:
         if self._process.poll() is None and self._process.stdin is not None:
@@ -74,7 +77,11 @@ class HandProcess:
 def serve_hand(library: str, settings: Settings) -> None:
     """Own a gripper: one JSON command a line in, one answer a line out."""
     module = importlib.import_module({"pylibfranka": "pylibfranka", "panda": "panda_py.libfranka"}[library])
-    gripper = module.Gripper(settings.host)
+    try:
+        gripper = module.Gripper(settings.host)
+    except Exception as error:  # whatever the library has
+        print(json.dumps({"failed": str(error)}), flush=True)
+        return
 
     def say(what: str) -> None:
         state = gripper.read_once()

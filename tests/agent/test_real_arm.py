@@ -260,6 +260,45 @@ def test_the_operator_stops_a_plan_and_what_was_done_is_kept(robot, words, monke
     assert robot.state()["speed"] < 0.02
 
 
+class Dawdles:
+    """An actor that thinks for longer than ten model steps."""
+
+    def __init__(self, actor) -> None:
+        self._actor = actor
+
+    def decide(self, *what, **how):
+        time.sleep(2.2)
+        return self._actor.decide(*what, **how)
+
+
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
+def test_late_plans_are_dropped_and_counted_by_default(robot, words, monkeypatch, tiny_model):
+    """Nothing of max_plan_age_s is said: what comes 2.2 s after what it saw moves nothing, and the report counts it."""
+    typed(monkeypatch, "\n")
+    main(["goal", *words, f"model={tiny_model}", "out=there"])
+    env = env_of([*words, "env.dry_run=false", "env.confirm=true", "env.patience_s=1.0"])
+    assert env.max_plan_age_s is None
+    config = SessionConfig(
+        model=str(tiny_model), goal=["there"], env=env, budget_steps=2,
+        configurator=ConfiguratorSettings(mode="policy", reached_steps=0, reached_distance=0),
+    )  # fmt: skip
+    lines: list[str] = []
+    session = open_session(config, say=lines.append)
+    try:
+        session.agent.actor = Dawdles(session.agent.actor)
+        outcome = session.agent.pursue(session.task)
+        time.sleep(0.1)
+        said = report_lines(session.driver.report())
+    finally:
+        session.close()
+    assert "drops plans older than 2.0 s" in "\n".join(lines)
+    assert outcome.status == "out of steps"
+    dropped = [note for step in outcome.steps for note in step.notes if "late: the plan came 2." in note]
+    assert len(dropped) == 2
+    assert any("2 late plans dropped" in line for line in said), said
+    assert robot.state()["asked"] == 0
+
+
 @pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_model_of_nan_moves_nothing(robot, words, monkeypatch, tiny_model):
     """Every weight is NaN: each action is refused, with the reason, and the arm stands where it stood."""

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,36 @@ def test_reads_moves_grasps_and_is_stopped(pair) -> None:
         arm.act(np.zeros(7))
     assert arm.observe().pose[2] - before[2] == pytest.approx(-0.03, abs=0.012)
     assert {"median_ms", "p99_ms", "misses"} <= set(driver.report()["control"])
+
+
+def test_the_operators_stop_reaches_the_fingers(pair) -> None:
+    """Where the library lets somebody in while they move; otherwise they end where they were sent, and that is said."""
+    robot, driver = pair
+    arm = GuardedArm(driver)
+    arm.reset(options={"stay": True})
+    arm.act(np.array([0, 0, 0, 0, 0, 0, 1.0]))
+    until(lambda: robot.state()["width"] < 0.002)
+    opens = threading.Thread(target=lambda: _quietly(lambda: arm.act(np.array([0, 0, 0, 0, 0, 0, -1.0]))))
+    until(lambda: driver.report()["gripper"] != "moving")
+    opens.start()
+    until(lambda: robot.state()["width"] > 0.01)
+    driver._stop.press("a test")
+    opens.join(20)
+    if driver.client == "pylibfranka":
+        until(lambda: robot.state()["width"] > 0.07)
+        return
+    until(lambda: driver.report()["gripper"] == "stopped")
+    width = robot.state()["width"]
+    assert width < 0.07
+    time.sleep(0.6)
+    assert robot.state()["width"] == pytest.approx(width, abs=0.001)
+
+
+def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
 
 
 def _quietly(call) -> None:
