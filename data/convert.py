@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ def convert(
                     writer = writer or LeRobotWriter(to, fps=_rate(episode), robot_type=_robot(episode))
                     writer.add(episode)
             except (Damaged, OSError) as error:  # a frame that the check had not decoded
+                if isinstance(error, OSError) and _ours(error, to):
+                    raise OSError(
+                        f"{to} cannot be written: {error}. {done - 1} of {len(keys)} episodes are done; make room or "
+                        "choose another folder"
+                        + (", then go on with the same line" if format == "droid" else "")
+                    ) from error
                 finding = error.finding if isinstance(error, Damaged) else _unreadable(key, error)
                 report.accepted.remove(key)
                 report.add(key, [finding])
@@ -142,6 +149,13 @@ def _robot(episode: Episode) -> str:
 def _rate(episode: Episode) -> float:
     nominal = episode.meta.get("nominal_hz")
     return float(nominal) if nominal else round(1 / float(np.median(np.diff(episode.time_s))), 3)
+
+
+def _ours(error: OSError, to: Path) -> bool:
+    """Whether what failed was writing: no fault of the log's."""
+    place = Path(str(error.filename)) if error.filename else None
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return full or (place is not None and to.absolute() in (place.absolute(), *place.absolute().parents))
 
 
 def _unreadable(key: str, error: OSError) -> Any:

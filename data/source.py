@@ -60,7 +60,7 @@ def _recognise(root: Path) -> str | None:
     try:
         return shared().ask("recognise", os.path.abspath(root), file=root)
     except Damaged as damage:
-        raise ValueError(f"{root}: the format cannot be found out: {damage}. Set format=NAME") from damage
+        raise ValueError(f"{root}: the format cannot be found out: {damage} Or set format=NAME.") from damage
 
 
 def _glimpse(root: Path) -> str:

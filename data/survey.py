@@ -108,7 +108,10 @@ def _recognise(path: Path) -> str | None:
         if found is not None:
             return found
     for file in hdf5_files(path)[:1]:
-        Hdf5.open(file).close()  # says so, if that is why
+        with file.open("rb") as opened:
+            claims = file.match("*.h*5") or opened.read(4) == b"\x89HDF"
+        if claims:
+            Hdf5.open(file).close()  # says so, if that is why
     if problem is not None:
         raise problem
     return None

@@ -127,3 +127,12 @@ def test_unknown_targets_are_refused(tmp_path):
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty"):
         convert(log, tmp_path / "full", format="lerobot")
+
+
+def test_a_target_that_cannot_be_written_is_no_fault_of_the_log(tmp_path):
+    shutil.copytree(FIXTURES / "lerobot_tiny", tmp_path / "old")
+    (tmp_path / "file").touch()
+    log = open_log(tmp_path / "old")
+    for format in ("droid", "lerobot"):
+        with pytest.raises(OSError, match=r"cannot be written.*choose another folder"):
+            convert(log, tmp_path / "file" / "new", format=format)

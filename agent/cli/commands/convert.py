@@ -42,5 +42,8 @@ def run(config: Config, run: Run) -> int:
 
     report = convert(log, config.to, format=config.to_format, progress=tell)
     say_report(report, run)
+    if not report.accepted:
+        run.say(f"nothing was written to {config.to}: no episode could be used")
+        return 1
     run.say(f"written to {config.to} as {config.to_format}")
     return 0
