@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import loaders as ways
+from benchmarks.loaders import FRAMES, ONCE, Clip, Fit, Loader
 from data.cache import build_cache
 from data.clips import ClipDataset
 from data.index import NAME
 from data.types import Camera, Observation
-from data.video import VideoFrames, VideoWriter
+from data.video import VideoWriter
 from data.writers.droid import DroidWriter
 
 RESULTS = Path(__file__).parent / "results" / "data.json"
-FRAMES = 8  # of a clip
-Clip = tuple[Path, int, int]  # file, first frame, frames from one to the next
-Loader = Callable[[Clip], np.ndarray]
 
 
 def picture(step: int, seed: int, height: int, width: int) -> np.ndarray:
@@ -78,51 +76,6 @@ def large_videos(root: Path, files: int, rows: int) -> list[Path]:
     return sorted(root.glob("*.mp4"))
 
 
-def ours(clip: Clip) -> np.ndarray:
-    path, start, stride = clip
-    return VideoFrames(path).read(range(start, start + FRAMES * stride, stride))
-
-
-def opencv_loaders() -> dict[str, Loader]:
-    import cv2  # pyright: ignore[reportMissingImports]
-
-    kept: dict[Path, Any] = {}
-
-    def read(capture: Any, start: int, stride: int) -> np.ndarray:
-        capture.set(cv2.CAP_PROP_POS_FRAMES, start)
-        frames = []
-        for offset in range((FRAMES - 1) * stride + 1):
-            if offset % stride:
-                capture.grab()
-            else:
-                frames.append(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB))
-        return np.stack(frames)
-
-    def once(clip: Clip) -> np.ndarray:
-        capture = cv2.VideoCapture(str(clip[0]))
-        try:
-            return read(capture, *clip[1:])
-        finally:
-            capture.release()
-
-    def with_kept(clip: Clip) -> np.ndarray:
-        if clip[0] not in kept:
-            kept[clip[0]] = cv2.VideoCapture(str(clip[0]))
-        return read(kept[clip[0]], *clip[1:])
-
-    return {"opencv": once, "opencv, handles kept": with_kept}
-
-
-def decord_loaders() -> dict[str, Loader]:
-    import decord  # pyright: ignore[reportMissingImports]
-
-    def once(clip: Clip) -> np.ndarray:
-        reader = decord.VideoReader(str(clip[0]), num_threads=-1, ctx=decord.cpu(0))
-        return reader.get_batch(list(range(clip[1], clip[1] + FRAMES * clip[2], clip[2]))).asnumpy()
-
-    return {"decord": once}
-
-
 def compare(
     loaders: dict[str, Loader], files: list[Path], rows: int, *, stride: int, rounds: int, clips: int
 ) -> dict[str, Any]:
@@ -133,7 +86,7 @@ def compare(
     rng = np.random.default_rng(0)
     clock: dict[str, list[float]] = {name: [] for name in loaders}
     processor: dict[str, list[float]] = {name: [] for name in loaders}
-    reference = ours((files[0], 5, stride)).astype(int)
+    reference = loaders["ours"]((files[0], 5, stride)).astype(int)
     for name, load in loaders.items():
         if name != "cache":
             apart = np.abs(load((files[0], 5, stride)).astype(int) - reference).mean()
@@ -157,7 +110,7 @@ def compare(
 def ratios(rates: dict[str, float]) -> dict[str, float]:
     """Our rate over each other's; the cache's over the better of those that open once per clip."""
     found = {f"ours / {n}": rates["ours"] / r for n, r in rates.items() if n not in ("ours", "cache")}
-    once = [r for n, r in rates.items() if n in ("opencv", "decord")]
+    once = [r for n, r in rates.items() if n in ONCE]
     if once:
         found["ours / better of one open per clip"] = rates["ours"] / max(once)
         if "cache" in rates:
@@ -166,13 +119,17 @@ def ratios(rates: dict[str, float]) -> dict[str, float]:
 
 
 def clips(folder: Path, *, rounds: int, quick: bool) -> dict[str, Any]:
-    loaders: dict[str, Loader] = {"ours": ours}
-    missing = []
-    for find in (opencv_loaders, decord_loaders):
-        try:
-            loaders |= find()
-        except ImportError as error:
-            missing.append(error.name)
+    missing: set[str] = set()
+
+    def loaders(fit: Fit | None) -> dict[str, Loader]:
+        found = ways.ours(fit)
+        for find in (ways.opencv, ways.decord):
+            try:
+                found |= find(fit)
+            except ImportError as error:
+                missing.add(str(error.name))
+        return found
+
     rows = 60 if quick else 200
     small = sorted((folder / "log").rglob("*.mp4")) or small_log(folder / "log", 4 if quick else 16, rows)
     cache = build_cache(
@@ -187,16 +144,19 @@ def clips(folder: Path, *, rounds: int, quick: bool) -> dict[str, Any]:
     large = sorted((folder / "large").glob("*.mp4")) or large_videos(
         folder / "large", 2 if quick else 6, rows
     )
-    found: dict[str, Any] = {"not installed": missing}
+    found: dict[str, Any] = {}
     for stride, spacing in ((1, "in a row"), (3, "0.2 s apart at 15 Hz")):
-        for name, files, more, clips in (
-            ("180x320 h264", small, {"cache": cached}, 12 if quick else 48),
-            ("1280x720 mp4v", large, {}, 4 if quick else 12),
+        for name, files, fit, more, clips in (
+            ("180x320 h264", small, None, {"cache": cached}, 12 if quick else 48),
+            ("180x320 h264", small, Fit(128, "square"), {}, 12 if quick else 48),
+            ("1280x720 mp4v", large, None, {}, 4 if quick else 12),
+            ("1280x720 mp4v", large, Fit(128, "square"), {}, 4 if quick else 12),
+            ("1280x720 mp4v", large, Fit(256, "droid_train"), {}, 4 if quick else 12),
         ):
-            found[f"{FRAMES} frames {spacing}, {name}"] = compare(
-                loaders | more, files, rows, stride=stride, rounds=rounds, clips=clips
+            found[f"{FRAMES} frames {spacing}, {name}{f' to {fit}' if fit else ''}"] = compare(
+                loaders(fit) | more, files, rows, stride=stride, rounds=rounds, clips=clips
             )
-    return found
+    return {"not installed": sorted(missing)} | found
 
 
 def central_log(root: Path, episodes: int) -> None:

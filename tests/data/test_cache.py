@@ -94,8 +94,9 @@ def test_an_episode_recorded_again_replaces_the_old_one(tmp_path, logs, record):
 
 def test_other_settings_are_refused_with_the_difference(tmp_path, logs):
     build_cache([logs], tmp_path / "cache", **SMALL)
+    larger: dict[str, Any] = SMALL | {"image_size": 64}
     with pytest.raises(ValueError, match="image_size 32 there, 64 asked for"):
-        build_cache([logs], tmp_path / "cache", **SMALL | {"image_size": 64})
+        build_cache([logs], tmp_path / "cache", **larger)
     with pytest.raises(ValueError, match="no finished cache here"):
         FrameCache.open(tmp_path / "nothing")
 

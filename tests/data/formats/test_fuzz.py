@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.cutting import fitted
 from data.formats.pictures import close_hdf5
 from data.sandbox import LIMIT_S, shared
 from data.source import open_log
@@ -148,6 +149,8 @@ def one(name: str, seed: int, place: Path) -> str:
             pictures = frames.read(range(len(episode)))
             assert pictures.dtype == np.uint8, where
             assert pictures.shape[0] == len(episode), where
+            small = fitted(frames, range(0, len(episode), 5), size=16, crop="droid_train")
+            assert small.shape[1:] == (16, 16, 3), where
     close_videos()
     close_hdf5()
     shutil.rmtree(root)
