@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.cache import FrameCache
 from data.source import open_log
 from world_model.health import Health, gates
 
@@ -26,6 +27,7 @@ from .imagining import (
     landscapes_at,
     roll_outs,
 )
+from .places import place_probes
 from .recorded import longest_stretch
 from .seeing import figures as draw
 from .seeing import imagination as look
@@ -53,9 +55,10 @@ def report_imagination(
     episodes: int,
     horizon: int,
     start: int,
+    probes: FrameCache | None = None,
     configuration: Any = None,
 ) -> Looked:
-    """Numbers, sentences, pictures, the recording and the page."""
+    """Numbers, sentences, pictures, the recording and the page.  On the scenes of `probes` those of hand and things are fitted."""
     mind, log = load_mind(model), open_log(data)
     context = getattr(mind.model, "context", 3)
     checked = log.check()
@@ -79,7 +82,9 @@ def report_imagination(
         mind, found, first, start, *imagine_from(mind.model, first, start, horizon, context=context)
     )
     health = health_of(mind.model, found, context=context, ahead=min(horizon, PLANNED))
-    words = [*_words(rolled, horizon), *misses.words, *check.words, *_health_words(health)]
+    if health is not None and probes is not None:
+        health.probes |= place_probes(mind.model, probes, found)
+    words = [*_words(rolled, horizon), *misses.words, *check.words, *_health_words(health, probes)]
     figures = {
         **rolled.figures,
         "health": {} if health is None else health.figures,
@@ -144,7 +149,7 @@ def _words(rolled: RollOuts, horizon: int) -> list[str]:
     ]
 
 
-def _health_words(health: Health | None) -> list[str]:
+def _health_words(health: Health | None, probes: FrameCache | None) -> list[str]:
     if health is None:
         return []
     said = [
@@ -158,7 +163,11 @@ def _health_words(health: Health | None) -> list[str]:
     ]
     said.append(f"gates missed: {'; '.join(missed)}" if missed else "it passes every gate (docs/training.md)")
     read = [f"{name.replace('_', ' ')} to {p.error:.3g} {p.unit}" for name, p in health.probes.items()]
-    return [*said, f"probes fitted on half of these episodes read off the other half: {', '.join(read)}"]
+    if probes is not None:
+        fitted = f"probes, those of places fitted on {probes.path}, read off these episodes"
+    else:
+        fitted = "probes fitted on half of these episodes read off the other half"
+    return [*said, f"{fitted}: {', '.join(read)}"]
 
 
 def _film(report: Report, mind: Mind, shown: look.Shown, out: Path) -> None:

@@ -63,7 +63,7 @@ def stages(options: Options) -> list[Stage]:
             f"head_steps={{policy:{n(7000)},critic:{n(2500)},body:{n(2000)},decoder:{n(1500)}}}", "seed=0", caches,
         ]),
         ("5-surprise", "calibrate", [f"model={model}", f"surprise_episodes={n(100)}", "seed=0"]),
-        ("6-gates", "imagine", [f"model={model}", f"episodes={n(100, 8)}", "seed=15000"]),
+        ("6-gates", "imagine", [f"model={model}", f"episodes={n(100, 8)}", "seed=15000", f"probes={play}", caches]),
         ("7-table", "evaluate", [
             f"model={model}", "goals=[image,final]", "methods=[policy,both]", f"episodes={n(50, 1)}", "seed=10000", workers,
         ]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agent.cli.runs import Run
 from agent.settings import EnvConfig
@@ -27,11 +28,16 @@ class Config:
     """Seed of the first episode that is played; training uses none from 10000 to 99999."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The arm and its scenes, where no log is given."""
+    probes: Path | None = None
+    """A log of many other scenes, on which the probes of hand and things are fitted; none: half of the episodes."""
+    caches: Path = Path("outputs/caches")
+    """Where that log is kept decoded."""
 
 
 EXAMPLES = (
     "forearm imagine data=datasets/play",
     "forearm imagine env=pybullet horizon=16 episodes=6",
+    "forearm imagine episodes=100 probes=datasets/panda",
     "forearm imagine data=my_logs model=outputs/train/my_robot/model",
 )
 
@@ -43,9 +49,10 @@ def run(config: Config, run: Run) -> int:
     from agent.seeing.viewer import how_to_open
 
     data = config.data or _play(config, run)
+    scenes = _scenes(config, run) if config.probes else None
     looked = report_imagination(
         data, config.model, run.dir, episodes=config.episodes, horizon=config.horizon, start=config.start,
-        configuration=config,
+        probes=scenes, configuration=config,
     )  # fmt: skip
     for line in looked.words:
         run.say(line)
@@ -54,6 +61,15 @@ def run(config: Config, run: Run) -> int:
         run.say(f"{name:<10}{path}{how}")
     run.results |= looked.figures
     return 0
+
+
+def _scenes(config: Config, run: Run) -> Any:
+    from agent.learn import open_sources
+    from world_model.checkpoint import describe
+
+    assert config.probes is not None
+    conventions = describe(config.model).conventions
+    return open_sources([config.probes], conventions, folder=config.caches, say=run.say)[0].cache
 
 
 def _play(config: Config, run: Run) -> Path:
