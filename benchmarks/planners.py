@@ -1,6 +1,7 @@
 """Energy against time, planner by planner, on one world model; and what the search itself costs.
 
-Prints tables and writes benchmarks/results/planners.json; `--parts` measures some of it and keeps the rest.
+Prints tables and writes benchmarks/results/planners.json; `--parts` measures some of it and keeps the rest.  Every
+problem is kept when it is done: the same command, started again after an end that was not wanted, goes on behind it.
 `--model DIR` takes a trained compact model and builds problems from the simulator; without it the shipped model is
 used, or, where there is none, a compact model with random but smooth dynamics.  Times are CPU seconds of one thread;
 those of the deadline are wall time: measure them on a quiet core.
@@ -9,6 +10,7 @@ those of the deadline are wall time: measure them on a quiet core.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -65,23 +67,19 @@ class Changes:
         return self.model.imagine(memory, actions, z)
 
 
-def energy_against_time(
-    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float, only: Sequence[str] = ()
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Every planner on every problem, in turns; the reference is V-JEPA 2's planner, whose rotations stay zero."""
-    reference = CEMVJepa2(horizon=horizon, samples=samples, iterations=10, maxnorm_m=box_m)
+def contestants(horizon: int, box_m: float) -> dict[str, Any]:
+    """Our planners, on the axes and in the box of V-JEPA 2's (`local+yaw` turns the hand as well)."""
     base = ActionSpace()
     space = replace(base, low=[-box_m] * 3 + [*base.low[3:]], high=[box_m] * 3 + [*base.high[3:]], _cache={})
     same: dict[str, Any] = {"space": space, "horizon": horizon}
     near: dict[str, Any] = {"elites": 8, "spread": 0.5, "guesses": 0, "refine_steps": 0}
-    if (
-        horizon == 1
-    ):  # V-JEPA 2's 8,000 candidates find the bottom of three numbers to a millionth: so must these
-        inner = LocalSearch(narrow=0.3, rounds=6, elites=8)
+    if horizon == 1:
+        # V-JEPA 2's 8,000 candidates find the bottom of three numbers to a millionth: so must these.
+        inner = LocalSearch(narrow=0.3, reach=1.0, rounds=6, candidates=96, elites=8, guesses=0)
         near |= {"candidates": 24, "iterations": 9, "smallest": 1e-7, "local": inner}
     else:
-        near |= {"candidates": 40, "iterations": 8, "smallest": 1e-4, "local": LocalSearch()}
-    planners: dict[str, Any] = {
+        near |= {"candidates": 40, "iterations": 8, "fewer": 0.9, "smallest": 1e-4, "local": LocalSearch()}
+    return {
         "local": Seeded(**same, **near),
         "local+yaw": Seeded(**{**same, "space": replace(space, axes=(0, 1, 2, 5, 6), _cache={})}, **near),
         "seeded": Seeded(
@@ -92,48 +90,76 @@ def energy_against_time(
         "cem": CEM(**same, candidates=128, iterations=12, elites=12),
         "mppi": MPPI(**same, candidates=128, iterations=12, elites=32),
     }
-    planners = {name: planner for name, planner in planners.items() if not only or name in only}
-    plans: dict[str, list[Plan]] = {name: [] for name in ("cem_vjepa2", *planners)}
+
+
+def energy_against_time(
+    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float, only: Sequence[str], kept: Path
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every planner on every problem, in turns; the reference is V-JEPA 2's planner, whose rotations stay zero.
+
+    What was found of each problem goes into the file `kept`; what is there already is not done again.
+    """
+    reference = CEMVJepa2(horizon=horizon, samples=samples, iterations=10, maxnorm_m=box_m)
+    planners = {n: p for n, p in contestants(horizon, box_m).items() if not only or n in only}
+    settings = hashlib.sha256(repr((reference, planners, len(problems))).encode()).hexdigest()[:12]
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    done = {line["problem"]: line["found"] for line in lines if line["settings"] == settings}
     for index, (memory, goal) in enumerate(problems):
+        if index in done:
+            continue
         energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=goal, distance=Distance.L1))])
-        plans["cem_vjepa2"].append(reference.plan(memory, Changes(model), energy, seed=index))
-        for name, planner in planners.items():
-            plans[name].append(planner.plan(memory, model, energy, seed=index))
-    rows = []
-    for name, found in plans.items():
-        shares, gains = [], []
-        for plan, theirs in zip(found, plans["cem_vjepa2"], strict=True):
-            end, spent = float(theirs.energy), theirs.milliseconds["total"]
-            reached = [line["milliseconds"] for line in plan.history if line["best"] <= end]
-            shares.append(reached[0] / spent if reached else float("inf"))
-            gains.append(float(plan.energy) / end)
-        rows.append(
-            {
-                "planner": name,
-                "horizon": horizon,
-                "milliseconds": statistics.median(p.milliseconds["total"] for p in found),
-                "candidate_steps": statistics.median(p.info["candidate_steps"] for p in found),
-                "energy_of_theirs": statistics.mean(gains),
-                "worst": max(gains),
-                "lower": sum(g < 1 for g in gains),
-                "time_to_theirs": statistics.median(shares),
-                "within_a_tenth": sum(s <= 0.1 for s in shares),
-                "problems": len(found),
-                "curve": curve(found),
-            }
-        )
-    return rows
+        found = {"cem_vjepa2": trace(reference.plan(memory, Changes(model), energy, seed=index))}
+        found |= {n: trace(p.plan(memory, model, energy, seed=index)) for n, p in planners.items()}
+        done[index] = found
+        kept.parent.mkdir(exist_ok=True)
+        with kept.open("a") as file:
+            file.write(json.dumps({"settings": settings, "problem": index, "found": found}) + "\n")
+    found = {name: [done[i][name] for i in range(len(problems))] for name in ("cem_vjepa2", *planners)}
+    return [against(name, traces, found["cem_vjepa2"], horizon) for name, traces in found.items()]
 
 
-def curve(plans: list[Plan], points: int = 12) -> list[list[float]]:
-    """[milliseconds, mean of the best energy so far over its end] at times spread evenly over the longest plan."""
-    longest = max(plan.history[-1]["milliseconds"] for plan in plans)
+def trace(plan: Plan) -> dict[str, Any]:
+    return {
+        "energy": float(plan.energy),
+        "milliseconds": plan.milliseconds["total"],
+        "candidate_steps": plan.info["candidate_steps"],
+        "history": [[line["milliseconds"], line["best"]] for line in plan.history],
+    }
+
+
+def against(
+    name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], horizon: int
+) -> dict[str, Any]:
+    """One line of the table: a planner's traces against those of V-JEPA 2's planner on the same problems."""
+    shares, gains = [], []
+    for plan, other in zip(ours, theirs, strict=True):
+        reached = [instant for instant, best in plan["history"] if best <= other["energy"]]
+        shares.append(reached[0] / other["milliseconds"] if reached else float("inf"))
+        gains.append(plan["energy"] / other["energy"])
+    return {
+        "planner": name,
+        "horizon": horizon,
+        "milliseconds": statistics.median(p["milliseconds"] for p in ours),
+        "candidate_steps": statistics.median(p["candidate_steps"] for p in ours),
+        "energy_of_theirs": statistics.mean(gains),
+        "worst": max(gains),
+        "lower": sum(g < 1 for g in gains),
+        "time_to_theirs": statistics.median(shares),
+        "within_a_tenth": sum(s <= 0.1 for s in shares),
+        "problems": len(ours),
+        "curve": curve([p["history"] for p in ours]),
+    }
+
+
+def curve(histories: list[list[list[float]]], points: int = 12) -> list[list[float]]:
+    """[milliseconds, mean of the best energy so far] at times spread evenly over the longest plan."""
+    longest = max(history[-1][0] for history in histories)
     found = []
     for instant in np.geomspace(longest / 50, longest, points):
         energies = []
-        for plan in plans:
-            seen = [line["best"] for line in plan.history if line["milliseconds"] <= instant]
-            energies.append(seen[-1] if seen else plan.history[0]["best"])
+        for history in histories:
+            seen = [best for milliseconds, best in history if milliseconds <= instant]
+            energies.append(seen[-1] if seen else history[0][1])
         found.append([round(float(instant), 2), round(statistics.mean(energies), 5)])
     return found
 
@@ -234,6 +260,11 @@ def show_energy(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def save(results: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -259,10 +290,14 @@ def main() -> None:
             print(f"search alone, 512 candidates x 8 steps: {planner:8s} {spent:.2f} CPU ms an iteration")
     for horizon, samples, box_m in CASES:
         if f"energy{horizon}" in options.parts:
+            kept = options.out.with_name(f"{options.out.stem}.energy{horizon}.unfinished")
             rows = energy_against_time(
-                model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only
+                model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only,
+                kept=kept,
             )  # fmt: skip
             results[f"energy{horizon}"] = rows
+            save(results, options.out)
+            kept.unlink(missing_ok=True)
             show_energy(rows)
     if "batch" in options.parts:
         results["batch_ms"] = batch_of_problems(model, make(min(16, options.problems), 2))
@@ -276,8 +311,7 @@ def main() -> None:
                 "deadline {deadline_ms:.0f} ms, {planner}: median {median:.3f}, p99 {p99:.3f}, most {most:.3f} of it "
                 "(wall, {repeats} plans)".format(**row)
             )
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    save(results, options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from planners.local_search import LocalSearch
 from planners.protocols import Proposes
 from planners.search import Pruning, Search
 from planners.searching import Searching
-from planners.surface import MOST, lowest
+from planners.surface import MOST, with_guesses
 
 
 @dataclass(kw_only=True)
@@ -86,7 +86,7 @@ def explore(
         count -= guessed
         actions, plans = belief.sample(search, count, None if noise is None else noise(count))
         if guessed:
-            actions, plans = _with_guesses(search, belief, actions, plans, seen, guesses)
+            actions, plans = with_guesses(search, belief, actions, plans, seen, guesses)
         energies = search.evaluate(actions)
         if energies is None:
             break
@@ -108,29 +108,3 @@ def explore(
                 best, best_plans, momentum=momentum, std_momentum=momentum, smallest=smallest, doubt=doubt
             )
     return best, scores
-
-
-def _with_guesses(
-    search: Search,
-    belief: Belief,
-    actions: Tensor,
-    plans: Tensor | None,
-    seen: list[tuple[Tensor, Tensor, Tensor | None]],
-    guesses: int,
-) -> tuple[Tensor, Tensor | None]:
-    """Candidates with a few more [B, K + guesses, H, A] where a surface through the energies seen is lowest."""
-    values, energies = torch.cat([v for v, _, _ in seen], 1), torch.cat([e for _, e, _ in seen], 1)
-    usable, first = torch.ones_like(energies, dtype=torch.bool), energies.argmin(1, keepdim=True)
-    kept = None
-    if plans is not None:
-        all_plans = torch.cat([p for _, _, p in seen if p is not None], 1)
-        kept = all_plans.gather(1, first)
-        usable = all_plans == kept
-    points = lowest(values.flatten(2), energies, usable, guesses).unflatten(2, values.shape[2:])
-    points = torch.minimum(torch.maximum(points, belief.low[:, None]), belief.high[:, None])
-    more = belief.space.put(belief.centre[:, None].expand(-1, points.shape[1], -1, -1), points)
-    if plans is not None and kept is not None and belief.table is not None:
-        chosen = kept.expand(-1, points.shape[1])
-        more = belief.space.with_targets(more, belief.table[chosen], search.memory)
-        plans = torch.cat([plans, chosen], 1)
-    return torch.cat([actions, more], 1), plans

@@ -67,9 +67,8 @@ class LocalModel:
 
     def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined:
         points, plans = self._described(memory, actions)
-        flat = torch.stack(
-            [fit(x, p) for fit, x, p in zip(self._fits, points, plans, strict=True)]
-        )  # [B, K, M]
+        each = [fit(x, p) for fit, x, p in zip(self._fits, points, plans, strict=True)]
+        flat = torch.stack(each) if len(each) > 1 else each[0][None]  # [B, K, M]
         sizes = [shape.numel() for shape in self._parts.values()]
         found = {
             name: part.unflatten(2, shape)

@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from planners.belief import Belief
+from planners.search import Search
+
 SHARES = (1.0, 0.5, 1.5, 0.25)  # of the way from the best point to the surface's lowest
 MOST = 12  # dimensions: beyond, the solve costs more than it saves, and squares without products save nothing
 REACH = 3.0  # how far beyond the points the surface is believed, in their deviations
@@ -24,21 +27,45 @@ def lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Tens
         energies: [B, n]; infinite ones are left out.
         usable: [B, n], which points the surface may go through (those with the best one's gripper plan).
     """
-    return torch.stack(
-        [_lowest(*each, count) for each in zip(points.double(), energies.double(), usable)]
-    ).to(points)
+    return torch.stack([_lowest(*each, count) for each in zip(points, energies, usable)]).to(points)
+
+
+def with_guesses(
+    search: Search,
+    belief: Belief,
+    actions: Tensor,
+    plans: Tensor | None,
+    seen: list[tuple[Tensor, Tensor, Tensor | None]],
+    guesses: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Candidates with a few more [B, K + guesses, H, A] where a surface through the energies seen is lowest."""
+    values, energies = torch.cat([v for v, _, _ in seen], 1), torch.cat([e for _, e, _ in seen], 1)
+    usable, first = torch.ones_like(energies, dtype=torch.bool), energies.argmin(1, keepdim=True)
+    kept = None
+    if plans is not None:
+        all_plans = torch.cat([p for _, _, p in seen if p is not None], 1)
+        kept = all_plans.gather(1, first)
+        usable = all_plans == kept
+    points = lowest(values.flatten(2), energies, usable, guesses).unflatten(2, values.shape[2:])
+    points = torch.minimum(torch.maximum(points, belief.low[:, None]), belief.high[:, None])
+    more = belief.space.put(belief.centre[:, None].expand(-1, points.shape[1], -1, -1), points)
+    if plans is not None and kept is not None and belief.table is not None:
+        chosen = kept.expand(-1, points.shape[1])
+        more = belief.space.with_targets(more, belief.table[chosen], search.memory)
+        plans = torch.cat([plans, chosen], 1)
+    return torch.cat([actions, more], 1), plans
 
 
 def _lowest(points: Tensor, energies: Tensor, usable: Tensor, count: int) -> Tensor:
     usable = usable & torch.isfinite(energies)
     if not usable.any():
-        return points[:1].expand(min(count, len(SHARES)), -1)
+        return points[:1].double().expand(min(count, len(SHARES)), -1)
     points, energies = points[usable], energies[usable]
     n, d = points.shape
     rows, columns = torch.triu_indices(d, d, device=points.device)
     features = 1 + d + len(rows)
     order = energies.argsort()[: 3 * features]  # far and bad points bend the surface
-    points, energies = points[order], energies[order]
+    points, energies = points[order].double(), energies[order].double()
     best = points[0]
     if n < d + 2:
         return best.expand(min(count, len(SHARES)), d)
