@@ -1,9 +1,10 @@
 """What README and docs say can be done: every command is understood here, and run for real in `make test-all`.
 
-In a document, a comment above a block of commands may say how to run it in small or why it cannot be run:
+In a document, comments above a block of commands may say how to run it in small or why it cannot be run:
+    <!-- first: forearm collect episodes=6 to=my_logs -->      what a reader has already
     <!-- small: collect episodes=2; train recipe.steps=4 -->   added to those commands of the next block
     <!-- not run: needs an arm -->                             understood only
-Blocks of one document run in order, in one folder.
+Blocks of one document run in order, in one folder; <what stands so> in a path is the newest folder there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from agent.cli.main import parse
 
 HOUSE = Path(__file__).resolve().parent.parent
 DOCUMENTS = [HOUSE / "README.md", *sorted((HOUSE / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- (small|not run): (.*?) -->\n)?^```(\w*)\n(.*?)^```", re.S | re.M)
+BLOCK = re.compile(r"((?:^<!-- (?:first|small|not run): [^\n]* -->\n)*)^```(\w*)\n(.*?)^```", re.S | re.M)
+TOLD = re.compile(r"<!-- (first|small|not run): (.*) -->")
 INLINE = re.compile(r"`((?:[A-Z_]+=\S+ )*forearm [^`\n]+)`")
 
 
@@ -45,15 +47,17 @@ class Said:
 def commands(document: Path) -> Iterator[Said]:
     """Commands of the shell: lines of blocks, joined at backslashes, without comments and prompts."""
     text = document.read_text(encoding="utf-8")
-    for kind, detail, language, body in BLOCK.findall(text):
+    for comments, language, body in BLOCK.findall(text):
         if language not in ("", "sh", "bash", "console"):
             continue
+        told = dict(TOLD.findall(comments))
+        yield from (Said(document, line.strip()) for line in told.get("first", "").split(";") if line.strip())
+        added = [shlex.split(part) for part in told.get("small", "").split(";") if part.strip()]
         for line in body.replace("\\\n", " ").splitlines():
             line = re.sub(r"\s+#.*", "", line).removeprefix("$ ").strip()
             if re.match(r"(?:[A-Z_]+=\S+ )*(forearm|make) ", line + " "):
-                parts = [shlex.split(part) for part in detail.split(";")] if kind == "small" else []
-                small = [words for name, *words in parts if f"forearm {name}" in line]
-                yield Said(document, line, tuple(small[0]) if small else (), kind != "not run")
+                small = [words for name, *words in added if f"forearm {name}" in line]
+                yield Said(document, line, tuple(small[0]) if small else (), "not run" not in told)
     for line in INLINE.findall(re.sub(r"```.*?```", "", text, flags=re.S)):
         yield Said(document, line, block=False)
 
@@ -105,7 +109,7 @@ def test_the_documents_speak_of_every_command() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
 def test_python_in_the_documents_imports_what_exists(document: Path) -> None:
-    for _, _, language, body in BLOCK.findall(document.read_text(encoding="utf-8")):
+    for _, language, body in BLOCK.findall(document.read_text(encoding="utf-8")):
         if language != "python":
             continue
         for node in ast.walk(ast.parse(body)):
@@ -136,6 +140,11 @@ def test_readme_is_read_in_one_sitting() -> None:
     assert len((HOUSE / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
 
 
+def newest(folder: Path, pattern: str) -> str:
+    """The path that outputs/train/<day>/<run>/model means: the last one there."""
+    return str(max(folder.glob(re.sub(r"<[^>]*>", "*", pattern)), key=lambda path: path.stat().st_mtime))
+
+
 RUN = [d for d in DOCUMENTS if any(s.document == d and s.block and s.runs for s in SAID)]
 
 
@@ -146,19 +155,17 @@ def test_the_commands_of_a_document_run(document: Path, tmp_path: Path) -> None:
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "NO_COLOR": "1"}
     for said in SAID:
-        if (
-            said.document != document
-            or not said.block
-            or not said.runs
-            or re.search("<|\\.\\.\\.", said.text)
-        ):
+        if said.document != document or not said.block or not said.runs or "..." in said.text:
             continue
         makes = said.text.startswith("make ")
         if makes and said.text not in ("make demo", "make help"):
             continue  # the set-up and the tests themselves
+        text = re.sub(r"[^\s=]*<\S*", lambda path: newest(tmp_path, path[0]), said.text)
         done = subprocess.run(
-            said.text if makes else " ".join([said.text, *map(shlex.quote, said.small)]),
+            text if makes else " ".join([text, *map(shlex.quote, said.small)]),
             shell=True, cwd=HOUSE if makes else tmp_path, env=environment,
             capture_output=True, text=True, timeout=3600,
         )  # fmt: skip
-        assert done.returncode == 0, f"{said}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        # A plan with a model of four steps runs to its end, and says that it reached nothing.
+        fine = (0, 1) if "budget_steps=4" in said.small and "video" in done.stdout else (0,)
+        assert done.returncode in fine, f"{said}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
