@@ -178,6 +178,12 @@ def runs_of(command: str, root: Path = Path("outputs")) -> list[Path]:
     return sorted(p.parent for p in (root / command).glob("*/*/results.json") if is_run(p.parent, command))
 
 
+def refused(path: Path) -> bool:
+    """A run that failed before it had anything to keep: what was typed was wrong."""
+    failed = json.loads((path / "results.json").read_text()).get("status") == "failed"
+    return failed and {p.name for p in path.iterdir()} <= {"config.yaml", "log.txt", "results.json"}
+
+
 def find_run(command: str, where: str, out: str | None = None) -> Path:
     """The run that `resume=` means: true (with out=), `last`, a run folder, or something inside one."""
     if where.lower() == "true":
@@ -188,7 +194,7 @@ def find_run(command: str, where: str, out: str | None = None) -> Path:
         runs = runs_of(command)
         if not runs:
             raise UsageError(f"resume=last: there is no run of {command} under {Path('outputs').resolve()}")
-        return runs[-1]
+        return next((run for run in reversed(runs) if not refused(run)), runs[-1])
     path = Path(where).expanduser()
     for folder in (path, *path.resolve().parents):
         if is_run(folder, command):

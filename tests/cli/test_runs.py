@@ -84,6 +84,12 @@ def test_resume_in_three_forms(shell, form: str) -> None:
     assert results(only_run(shell))["resumed"] is True
 
 
+def test_the_last_run_is_the_last_that_began(shell) -> None:
+    assert shell(*TRAIN, "name=good").returncode == 0
+    assert shell(*TRAIN, "name=mistyped", "fail=user").returncode == 2
+    assert "good" in shell("train", "resume=last").stdout
+
+
 def test_resume_of_nothing_says_what_there_is(shell) -> None:
     for where in ("last", "elsewhere"):
         done = shell("train", f"resume={where}")
