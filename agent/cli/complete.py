@@ -37,6 +37,10 @@ def script(shell: str) -> str:
 def candidates(words: list[str]) -> list[str]:
     """What could stand at the end: `words` is the line so far and, last, the word under the cursor."""
     *before, word = words or [""]
+    if word.startswith("-"):
+        from agent.cli.main import FLAGS
+
+        return [flag for flag in FLAGS if flag.startswith(word)]
     typed = [w for w in before[1:] if not w.startswith("-")]
     name = next((w for w in typed if w in COMMANDS), None)
     if name is None:

@@ -170,6 +170,7 @@ COMP_LINE="$1"; COMP_POINT=${#1}; _forearm; echo "${COMPREPLY[*]}"
         ("forearm train from=x env=", "large small"),
         ("forearm train env.engine=py", "pybullet"),
         ("forearm doctor da", "compopt -o nospace data="),
+        ("forearm train --he", "--help"),
     ],
 )
 def test_bash_completes(shell, line: str, offered: str) -> None:
