@@ -16,6 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,19 @@ def test_python_in_the_documents_imports_what_exists(document: Path) -> None:
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{document.name}: {node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_modules_extras_and_targets_that_are_named_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    # The benchmarks are run as `python -m` from the checkout; they are no part of what is installed.
+    named = re.findall(r"(?:python|torchrun [^\n]*?) -m (\w+(?:\.\w+)+)", text)
+    assert [n for n in named if not (HOUSE / (n.replace(".", "/") + ".py")).exists()] == []
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(re.findall(r"forearm\[(\w+)\]", text))
+    assert extras <= set(project["optional-dependencies"])
+    targets = re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
 
 
 def schemas_rooms() -> tuple[str, ...]:
