@@ -10,6 +10,7 @@ from planners.cem import CEM
 from planners.cem_vjepa2 import CEMVJepa2
 from planners.gradient import Gradient
 from planners.icem import ICEM
+from planners.local_search import LocalSearch
 from planners.mppi import MPPI
 from planners.seeded import Seeded
 
@@ -19,6 +20,15 @@ PLANNERS = {
     "mppi": lambda space: MPPI(space=space, candidates=400, iterations=25, elites=100),
     "gradient": lambda space: Gradient(space=space, starts=24, steps=150),
     "seeded": lambda space: Seeded(space=space, candidates=256, iterations=6, refine_steps=60),
+    "local": lambda space: Seeded(
+        space=space,
+        candidates=96,
+        iterations=8,
+        elites=16,
+        smallest=1e-3,
+        refine_steps=20,
+        local=LocalSearch(),
+    ),
 }
 
 
