@@ -62,7 +62,7 @@ class ClipDataset:
             raise ValueError(
                 f"{cache.path}: no clip of {length} steps in the {split} split "
                 f"({len(self.episodes)} of {len(cache.episodes)} episodes, the longest has {longest} steps): "
-                "ask for shorter clips, record more episodes, or hold out another share"
+                "ask for shorter clips, record more episodes, or hold out another share (validation=0.5)"
             )
 
     def __len__(self) -> int:
