@@ -34,6 +34,7 @@ from .seeing import imagination as look
 from .seeing.imagination_recording import record_imagination
 from .seeing.report import Report
 
+FEW = 8  # episodes: with fewer the probes are fitted on next to nothing
 PLANNED = 6  # steps: the horizon of the default planner
 ONE_FUTURE = "this model has no latent variable z: from the same actions it imagines one future, the mean of what may come"
 
@@ -84,7 +85,12 @@ def report_imagination(
     health = health_of(mind.model, found, context=context, ahead=min(horizon, PLANNED))
     if health is not None and probes is not None:
         health.probes |= place_probes(mind.model, probes, found)
-    words = [*_words(rolled, horizon), *misses.words, *check.words, *_health_words(health, probes)]
+    words = [
+        *_words(rolled, horizon),
+        *misses.words,
+        *check.words,
+        *_health_words(health, probes, len(found)),
+    ]
     figures = {
         **rolled.figures,
         "health": {} if health is None else health.figures,
@@ -149,13 +155,20 @@ def _words(rolled: RollOuts, horizon: int) -> list[str]:
     ]
 
 
-def _health_words(health: Health | None, probes: FrameCache | None) -> list[str]:
+def _health_words(health: Health | None, probes: FrameCache | None, episodes: int) -> list[str]:
     if health is None:
         return []
+    numbers = f"RankMe {health.rankme:.0f}, LiDAR {health.lidar:.0f}"
+    if "directions" not in health.words:
+        numbers = f"{health.rank:.0f} directions of {health.dim} in use, {numbers}"
     said = [
-        f"the representation is {health.words}: {health.rank:.0f} directions of {health.dim} in use (RankMe "
-        f"{health.rankme:.0f}, LiDAR {health.lidar:.0f}), the true actions first of 16 in {100 * health.top1:.0f} %"
+        f"the representation is {health.words} ({numbers}); the true actions are first of 16 in {100 * health.top1:.0f} %"
     ]
+    if episodes < FEW:
+        said.append(
+            f"of {episodes} episodes alone, rank, gates and probes say more about the episodes than about the model: "
+            f"give {FEW} or more"
+        )
     missed = [
         f"{name} is {figure:.3g} (asked {sign} {bound:g})"
         for name, (figure, sign, bound, passed) in gates(health).items()
@@ -195,7 +208,7 @@ def _errors(report: Report, rolled: RollOuts, check: AxisCheck, out: Path) -> No
         f"Means over {rolled.starts} starts."
         if rolled.hand_m is None
         else f"Means over {rolled.starts} starts. Right: how far off the hand is where a small head reads it from the "
-        "imagined latent (blue), and from the latent of the frame that came (green), below which imagination cannot get.",
+        "imagined latent (blue) and, for comparison, from the latent of the frame that came (green).",
     )
     report.heading("Axis check")
     report.picture(

@@ -44,7 +44,7 @@ class RollOuts:
     hand_m: list[float] | None = None
     """How far the hand's place, as read from the imagined latent, is from where it was; None: no head reads it."""
     hand_seen_m: list[float] | None = None
-    """The same, read from the latent that came: better than that imagination cannot be."""
+    """The same, read from the latent that came: what the head itself errs."""
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -316,7 +316,9 @@ def axis_check(
     words = []
     for axis, name in enumerate("xyz"):
         gone = 0.05 * matrix[:, axis]
-        side = [f"{100 * float(gone[k]):+.1f} along {'xyz'[k]}" for k in range(3) if k != axis]
+        side = [
+            f"{round(100 * float(gone[k]), 1) + 0.0:+.1f} along {'xyz'[k]}" for k in range(3) if k != axis
+        ]
         words.append(
             f"push +{name} 5 cm: the model sees {100 * float(gone[axis]):.1f} cm along {name}, {', '.join(side)}"
         )

@@ -12,7 +12,7 @@ def run_blueprint(cameras: tuple[str, ...], *, decoded: bool, mapped: bool) -> r
         name="the arm, where it was (green), the plan (blue), candidates",
         background=[38, 44, 52],
         eye_controls=rrb.EyeControls3D(
-            position=[1.75, -1.0, 1.0], look_target=[0.3, 0.0, 0.28], eye_up=[0, 0, 1]
+            position=[1.5, -0.85, 0.9], look_target=[0.3, 0.0, 0.26], eye_up=[0, 0, 1]
         ),
     )
     tabs = [_plots(), _ahead(decoded), *([_features(cameras)] if mapped else []), _space()]
@@ -44,13 +44,13 @@ def _pictures(cameras: tuple[str, ...], decoded: bool, mapped: bool) -> rrb.Hori
 def _plots() -> rrb.Grid:
     right, none = rrb.PlotLegend(corner=rrb.Corner2D.RightTop), rrb.PlotLegend(visible=False)
     views: dict[str, tuple[str, rrb.PlotLegend]] = {
-        "energy": ("energy of the plan", right),
+        "energy": ("energy", right),
         "steps_to_go": ("steps to go", none),
         "latent_distance": ("latent distance", none),
-        "surprise": ("surprise, limit", none),
-        "pose": ("x y z [m], imagined blue", none),
-        "gripper": ("gripper, imagined blue", none),
-        "hand_miss_mm": ("hand, missed by [mm]", none),
+        "surprise": ("surprise", none),
+        "pose": ("position [m]", none),
+        "gripper": ("gripper", none),
+        "hand_miss_mm": ("hand off [mm]", none),
         "milliseconds": ("milliseconds", right),
     }
     shown = [

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from agent.imagining import AXES, AxisCheck, RollOuts
 from planners.landscape import Landscape
@@ -49,6 +50,8 @@ def horizon_figure(rolled: RollOuts, path: Path) -> Path:
             right.legend(frameon=False, loc="lower right")
         else:
             right.plot(steps, 1000 * np.array(rolled.position_m), color=DREAM, lw=2.4, marker="o", ms=4)
+        for panel in (left, right):
+            panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         right.set(
             title="Error of the imagined hand", xlabel="steps ahead", ylabel="millimetres", ylim=(0, None)
         )

@@ -58,27 +58,30 @@ def look_closely(
     )  # fmt: skip
 
 
-def film(shown: Shown, cameras: Sequence[str], path: Path) -> Path:
-    """Real above, imagined below, and the nearest real frame below that."""
-    rows = []
+def _some(count: int, most: int) -> list[int]:
+    """At most so many of `count` steps, evenly, the first and the last among them."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(most, count)).round()})
+
+
+def film(shown: Shown, cameras: Sequence[str], path: Path, *, most: int = 8) -> Path:
+    """Real above, imagined below, and the nearest real frame below that; `most` moments stay legible on a page."""
+    rows, steps = [], _some(len(shown.latents), most)
     for view, camera in enumerate(cameras):
-        came = np.stack([grown(f) for f in shown.frames[:, view]])
+        came = np.stack([grown(shown.frames[h, view]) for h in steps])
         rows.append(draw.Row(label=f"{camera}\ncame", frames=came))
         if shown.decoded is not None:
-            rows.append(draw.Row(label="imagined", frames=shown.decoded[:, view], kind="dream"))
-        notes = [f"{n.distance:.2f}" for n in shown.near] if view == len(cameras) - 1 else ()
-        found = np.stack([grown(n.frames[view]) for n in shown.near])
+            rows.append(draw.Row(label="imagined", frames=shown.decoded[steps, view], kind="dream"))
+        notes = [f"{shown.near[h].distance:.2f}" for h in steps] if view == len(cameras) - 1 else ()
+        found = np.stack([grown(shown.near[h].frames[view]) for h in steps])
         rows.append(draw.Row(label="nearest real", frames=found, kind="near", notes=notes))
-    titles = [f"{h} step{'s' if h > 1 else ''} ahead" for h in range(1, len(shown.latents) + 1)]
+    titles = [f"{h + 1} step{'s' if h else ''} ahead" for h in steps]
     return draw.filmstrip(rows, path, columns=titles)
 
 
 def features(mind: Mind, shown: Shown, path: Path, *, most: int = 8) -> Path | None:
     """Maps in the colours of their first three principal components: of tokens real and imagined, or of the eye."""
     cameras, model = mind.model.conventions.cameras, mind.model
-    steps = sorted(
-        {int(i) for i in np.linspace(0, len(shown.latents) - 1, min(most, len(shown.latents))).round()}
-    )
+    steps = _some(len(shown.latents), most)
     ahead = [shown.start + 1 + h for h in steps]
     rows: list[tuple[str, list[Tensor]]] = []
     if maps.has_tokens(shown.latents, len(cameras)):

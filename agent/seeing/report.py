@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +102,8 @@ class Report:
         )
 
     def details(self, title: str, content: Any) -> None:
-        text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
+        """Folded away until it is asked for: text as it is; what else with one line a name, numbers to five figures."""
+        text = content if isinstance(content, str) else _lines(_short(plain(content)))
         self._parts.append(
             f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
         )
@@ -111,13 +111,8 @@ class Report:
     def made_with(self, configuration: Any) -> None:
         """What it was asked for and what it ran with, so that it can be done again."""
         facts = facts_of(configuration, [])
-        self.details(
-            "Configuration", yaml.safe_dump(plain(configuration), sort_keys=False, allow_unicode=True)
-        )
-        kept = ("started", "commit", "versions", "hardware")
-        self.details(
-            "Versions", yaml.safe_dump({k: facts[k] for k in kept}, sort_keys=False, allow_unicode=True)
-        )
+        self.details("Configuration", _lines(plain(configuration)))
+        self.details("Versions", _lines({k: facts[k] for k in ("started", "commit", "versions", "hardware")}))
 
     def write(self, path: Path) -> Path:
         lead = f'<p class="lead">{html.escape(self.lead)}</p>' if self.lead else ""
@@ -134,6 +129,19 @@ class Report:
     def _figure(self, inner: str, caption: str) -> None:
         note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _lines(content: Any) -> str:
+    """A list of numbers or words stays on one line."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
+def _short(content: Any) -> Any:
+    if isinstance(content, float):
+        return float(f"{content:.5g}")
+    if isinstance(content, dict):
+        return {key: _short(value) for key, value in content.items()}
+    return [_short(value) for value in content] if isinstance(content, list) else content
 
 
 def _is_wide(path: Path) -> bool:

@@ -84,7 +84,7 @@ def test_a_page_holds_all_that_it_shows(figures, read_page, tmp_path):
     page.picture(figures["curve"], 'a "caption"')
     page.video(film, "moves")
     page.gallery([(film, "first"), (film, "second")])
-    page.details("Numbers", {"a": 1, "b": tmp_path})
+    page.details("Numbers", {"a": 1, "b": tmp_path, "many": [0.123456789, 1e-7]})
     read = read_page(page.write(tmp_path / "report.html"))
     words = " ".join(read.words)
     for text in (
@@ -96,6 +96,7 @@ def test_a_page_holds_all_that_it_shows(figures, read_page, tmp_path):
         "<two>",
         'a "caption"',
         "second",
+        "many: [0.12346, 1.0e-07]",
     ):
         assert text in words, text
     assert [tag for tag, _ in read.shown] == ["img"] + 3 * ["video", "img"], "each film has a still for paper"
