@@ -228,6 +228,9 @@ def in_words(command: Command, error: Exception) -> str:
     ):
         group, _, choice = unknown.group(1).rpartition("/")
         return f"{group}={choice}: no such choice; {nearest(choice, unknown.group(2).split())}"
+    if plugin := re.search(r"Could not load 'hydra/launcher/(submitit|ray)", str(cause)):
+        extra = {"submitit": "slurm", "ray": "ray"}[plugin.group(1)]
+        return f"this launcher is not installed: pip install -e '.[{extra}]' in the checkout (docs/training.md, Sweeps)"
     return f"{command.name}: {text}"
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
+
+from agent.cli.schemas import Command, in_words
 
 
 def composed(shell, *words: str) -> dict:
@@ -217,3 +220,11 @@ def test_a_mapping_typed_whole_is_that_mapping() -> None:
     typed = ["data=logs", "head_steps={policy:5, critic: 9}"]
     config = schemas.compose(command, words.prepare(command, typed, multirun=False))
     assert config.head_steps == {"policy": 5, "critic": 9}
+
+
+@pytest.mark.parametrize(("plugin", "extra"), [("submitit_slurm", "slurm"), ("ray", "ray")])
+def test_a_launcher_that_is_not_installed_names_its_extra(plugin: str, extra: str) -> None:
+    error = ConfigCompositionException(
+        f"In 'hydra/launcher/cluster': Could not load 'hydra/launcher/{plugin}'."
+    )
+    assert f"pip install -e '.[{extra}]'" in in_words(Command("train"), error)
