@@ -36,6 +36,10 @@ _MORE = 77  # exit status of a worker that wants the next one to find torch impo
 _CODE = "import sys; sys.path[:0] = {path!r}; from data.sandbox import serve; serve({status})"
 
 
+class _Left(RuntimeError):
+    """The child is not there; this is nobody's fault, unless it happens twice."""
+
+
 class Sandbox:
     """A child that opens files."""
 
@@ -51,35 +55,46 @@ class Sandbox:
         """The answer of `data.survey.answer(*question)`, or `Damaged` if it crashed or took too long over it."""
         limit_s = limit_s or self.limit_s
         with self._lock:
-            child = self._child if self._child is not None and self._child.poll() is None else self._start()
-            if question[0] in _TURNS and not self._turns:
-                _send(_descriptor(child.stdin), None)
-                self._started()
-                self._turns = True
-            answers = _descriptor(child.stdout)
-            _send(_descriptor(child.stdin), question)
             try:
-                self._wait(answers, limit_s)
-                kind, answer = _receive(answers, _PATIENCE * limit_s, stop=self._status)
-            except TimeoutError:
-                self._bury(answers, kill=True)
-                raise Damaged(
-                    "takes too long",
-                    file=file,
-                    value=f"more than {limit_s:g} s",
-                    remedy="The file makes its library hang: copy it again from the original, or delete it.",
-                ) from None
-            except EOFError:
-                code = self._bury(answers, kill=False)
-                raise Damaged(
-                    "crashes its reader",
-                    file=file,
-                    value=f"signal {-code}" if code < 0 else f"exit status {code}",
-                    remedy="The file kills its library: copy it again from the original, or delete it.",
-                ) from None
+                kind, answer = self._answer(question, file, limit_s)
+            except _Left:  # it had been asked nothing for long, and was on its way out
+                kind, answer = self._answer(question, file, limit_s, again=True)
         if kind == "error":
             raise answer
         return answer
+
+    def _answer(
+        self, question: tuple[Any, ...], file: Path | str, limit_s: float, again: bool = False
+    ) -> tuple[str, Any]:
+        child = self._child if self._child is not None and self._child.poll() is None else self._start()
+        if question[0] in _TURNS and not self._turns:
+            _send(_descriptor(child.stdin), None)
+            self._started()
+            self._turns = True
+        answers = _descriptor(child.stdout)
+        _send(_descriptor(child.stdin), question)
+        try:
+            self._wait(answers, limit_s)
+            return _receive(answers, _PATIENCE * limit_s, stop=self._status)
+        except TimeoutError:
+            self._bury(answers, kill=True)
+            raise Damaged(
+                "takes too long",
+                file=file,
+                value=f"more than {limit_s:g} s",
+                remedy="The file makes its library hang: copy it again from the original, or delete it.",
+            ) from None
+        except EOFError:
+            code = self._bury(answers, kill=False)
+            if code == 0 and not again:
+                self.deaths -= 1
+                raise _Left from None
+            raise Damaged(
+                "crashes its reader",
+                file=file,
+                value=f"signal {-code}" if code < 0 else f"exit status {code}",
+                remedy="The file kills its library: copy it again from the original, or delete it.",
+            ) from None
 
     def _wait(self, answers: int, limit_s: float, starting: bool = False) -> None:
         """Until there is an answer or a death; TimeoutError after `limit_s` of work, or much longer without any.
@@ -147,7 +162,7 @@ class Sandbox:
             _receive(answers, _START_S, stop=self._status)
         except (TimeoutError, EOFError) as error:
             self._stop()
-            raise RuntimeError(
+            raise _Left(
                 f"the child process that opens files did not start ({type(error).__name__}); "
                 f"try: {sys.executable} -c 'import data.survey, data.poses'"
             ) from error

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import struct
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from data.checks import Damaged, Finding
 
 Raw = tuple[str, int, int, bytes]  # topic, log time in ns, the container's number for it, CDR bytes
 _REMEDY = "Copy the bag again from the original, or run the recorder's own recovery on it."
+_MAGIC = b"\x89MCAP0\r\n"
+_FOOTER = struct.Struct("<BQQQI")  # code, length, where the summary starts, where its offsets start, checksum
 
 
 def _mcap() -> Any:
     try:
+        import mcap.exceptions
         import mcap.reader
         import mcap.stream_reader
     except ImportError as error:
         raise ImportError("MCAP bags need the extra `ros`: pip install 'forearm[ros]'") from error
     return mcap
+
+
+def _summary_is_whole(stream: BinaryIO) -> bool:
+    """Whether the lists at the end of a file have the checksum that its footer says; True where it says none."""
+    end = stream.seek(0, os.SEEK_END) - len(_MAGIC) - _FOOTER.size
+    stream.seek(max(0, end))
+    footer = stream.read(_FOOTER.size)
+    whole = True
+    if end > 0 and stream.read() == _MAGIC:
+        code, _, start, _, checksum = _FOOTER.unpack(footer)
+        if code == 2 and checksum and start and start <= end:
+            stream.seek(start)
+            whole = zlib.crc32(stream.read(end - start) + footer[:-4]) == checksum
+    stream.seek(0)
+    return whole
 
 
 @dataclass(slots=True)
@@ -58,6 +79,8 @@ class McapBag:
         mcap = _mcap()
         seen = 0
         try:
+            if not _summary_is_whole(stream):  # which the library believes: it would leave out topics
+                raise mcap.exceptions.McapError("the checksum of its summary is wrong")
             reader = mcap.reader.SeekingReader(stream, validate_crcs=True)
             for item in reader.iter_messages(topics=topics, start_time=first, end_time=end):
                 seen += 1
@@ -77,14 +100,15 @@ class McapBag:
             ):
                 kept.append(item)
         except Exception as error:
-            problem = error
+            if not kept:
+                raise self._damaged(error) from error
         if not kept:
             raise self._damaged(problem) from problem
         self.finding = Finding(
             reason="unfinished bag",
             file=str(self.file),
             value=f"{type(problem).__name__}: {problem}",
-            remedy="Its recorder was killed: only its whole chunks are read.",
+            remedy="Its recorder was killed, or its end is damaged: only its whole chunks are read.",
             skips=False,
         )
         yield from sorted(kept, key=lambda item: item[2].log_time)

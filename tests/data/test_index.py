@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -174,6 +175,21 @@ def test_a_child_that_dies_or_hangs_is_replaced_at_once(logs):
             assert sandbox.ask(*question, file="x") == "lerobot"
         assert sandbox.deaths == 2
         assert sandbox._child is child
+
+
+def test_a_child_that_leaves_as_it_is_asked_is_no_death(logs):
+    """Asked nothing for a minute it leaves, perhaps just when the next question comes."""
+    for question in ("recognise", "examine"):
+        with Sandbox() as sandbox:
+            child = sandbox._start()
+            workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+            os.kill(int(workers[0]), signal.SIGSTOP)  # what follows finds the child there
+            threading.Timer(0.5, os.kill, (child.pid, signal.SIGTERM)).start()
+            about = () if question == "recognise" else ("droid", "{}", "a", False)
+            place = FIXTURES / "lerobot_tiny" if question == "recognise" else logs
+            assert sandbox.ask(question, str(place), *about, file="x")
+            assert sandbox.deaths == 0
+            assert sandbox._child is not child
 
 
 def test_a_worker_that_steps_aside_for_torch_is_no_death(logs):

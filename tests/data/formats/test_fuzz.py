@@ -113,6 +113,19 @@ def files_of(root: Path) -> list[Path]:
     return sorted(f for f in root.rglob("*") if f.is_file() and "truth" not in f.name and not f.is_symlink())
 
 
+def worked_s() -> float:
+    """Seconds of the processor, of this process and of those that open files for it: the clock knows how busy it is."""
+    child, total = shared()._child, time.process_time()
+    try:
+        started = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split() if child else []
+        for pid in [child.pid if child else 0, *map(int, started)]:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except OSError:  # one that has just died has been counted by who started it, or will be
+        pass
+    return total
+
+
 def one(name: str, seed: int, place: Path) -> str:
     """Damage one file of a log and look at it; returns what came of it."""
     options = FORMATS[name][1]
@@ -123,7 +136,7 @@ def one(name: str, seed: int, place: Path) -> str:
     target = files[int(rng.integers(len(files)))]
     kind = damage(target, rng)
     where = f"{name} seed {seed}: {kind} in {target.relative_to(root)}"
-    started = time.monotonic()
+    before = worked_s()
     try:
         log = open_log(root, **options)
         report = log.check(thorough=True)
@@ -131,7 +144,7 @@ def one(name: str, seed: int, place: Path) -> str:
         if str(root) not in str(error):
             raise AssertionError(where) from error
         return "no log"
-    took = time.monotonic() - started
+    took = worked_s() - before
     assert took < (LIMIT_S + 1) * (len(log) + 2), where
     for finding in report.skipped:
         assert finding.reason, where

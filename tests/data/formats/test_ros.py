@@ -85,6 +85,20 @@ def test_a_recorder_killed_late_leaves_what_it_had_written(log_copy, tmp_path):
     assert 5 < len(log.open("episode.mcap")) < 19
 
 
+def test_damaged_lists_at_the_end_hide_no_topic(log_copy, scene):
+    """The library reads them without their checksum: without the hand's topic its place was worked out from joints."""
+    root = log_copy("mcap_ros2_tiny")
+    bag = root / "episode_000.mcap"
+    data = bag.read_bytes()
+    place = data.rindex(b"geometry_msgs/")
+    bag.write_bytes(data[:place] + bytes(280) + data[place + 280 :])
+    log = open_log(root)
+    report = log.check(thorough=True)
+    assert report.accepted == ["episode_000.mcap", "episode_001.mcap"]
+    assert ["checksum of its summary is wrong" in str(f.value) for f in report.flagged] == [True]
+    assert_bag(log.open("episode_000.mcap"), scene, 0, list(range(19)))
+
+
 def test_a_bag_of_one_cut_chunk_is_named(log_copy):
     root = log_copy("mcap_ros2_tiny")
     data = (root / "episode_001.mcap").read_bytes()
