@@ -111,11 +111,12 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         f"{count} {kind}" for kind, count in sorted(row["failures"].items(), key=lambda f: -f[1])
     )
     return {
-        "task": row["task"], "goal": row["goal"], "split": row["split"], "engine": row["engine"], "method": row["method"],
+        "task": row["task"], "goal": row["goal"], "method": row["method"],
         "rate": row["rate"], "trials": f"{row['successes']}/{row['episodes']}",
         "95 %": f"{row['wilson_low']:.0%} to {row['wilson_high']:.0%}",
         "distance": f"{1000 * row['median_distance_m']:.0f} mm",
-        "plan": "" if row["plan_ms_median"] is None else f"{row['plan_ms_median']:.0f} ms", "failures": failures,
+        "plan": "" if row["plan_ms_median"] is None else f"{row['plan_ms_median']:.0f} ms",
+        "split": row["split"], "engine": row["engine"], "failures": failures,
     }  # fmt: skip
 
 
@@ -128,12 +129,21 @@ def _success_curves(trials: list[dict[str, Any]], out: Path) -> Path:
     for trial in trials:
         if trial["cell"]["method"] in shown:
             groups.setdefault(", ".join(trial["cell"][k] for k in several), []).append(trial)
-    curves = {}
+    curves, looks = {}, {}
+    kinds = list(dict.fromkeys(name.rpartition(", ")[0] for name in groups))
     for name, found in groups.items():
+        kind, _, method = name.rpartition(", ")
+        looks[name] = (kinds.index(kind), shown.index(method))
         steps = np.arange(BUDGET_STEPS[found[0]["cell"]["task"]] + 1)
         curves[name] = (steps, [np.mean([t["success"] and t["steps"] <= s for t in found]) for s in steps])
     return draw.curve_figure(
-        curves, out / "success.png", title="Share that has succeeded", xlabel="step", ylabel="share"
+        curves,
+        out / "success.png",
+        title="Share that has succeeded",
+        xlabel="step",
+        ylabel="share",
+        top=1.02,
+        looks=looks,
     )
 
 

@@ -201,21 +201,41 @@ def futures_figure(paths: np.ndarray, true: np.ndarray, spread: np.ndarray, path
         return save(figure, path)
 
 
+DASHES = ("-", "--", ":", "-.")
+
+
 def curve_figure(
-    curves: dict[str, Any], path: Path, *, title: str, xlabel: str, ylabel: str, limit: float | None = None
+    curves: dict[str, Any],
+    path: Path,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    limit: float | None = None,
+    top: float | None = None,
+    looks: dict[str, tuple[int, int]] | None = None,
 ) -> Path:
-    """Named curves: name -> (x, y); several have a legend.  `limit` is drawn across, and is always in sight."""
+    """Named curves: name -> (x, y); several have a legend, many have it below them.
+
+    `limit` is drawn across, and is always in sight; `top` ends the axis; `looks` are numbers of colour and dash.
+    """
+    many = len(curves) > 5
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.4))
+        figure = Figure(figsize=(6, 3.4 + 0.13 * len(curves) * many))
         panel = figure.subplots()
         for name, (x, y) in curves.items():
-            panel.plot(x, y, lw=2, label=name)
+            look: dict[str, Any] = (
+                {} if looks is None else {"color": f"C{looks[name][0]}", "ls": DASHES[looks[name][1] % 4]}
+            )
+            panel.plot(x, y, lw=2, label=name, **look)
         if limit is not None:
             panel.axhline(limit, color=WARN, lw=1.2, ls="--")
         panel.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        if limit is not None or all(np.min(y) >= 0 for _, y in curves.values()):
-            panel.set_ylim(0, None)
-        if len(curves) > 1:
+        if limit is not None or top is not None or all(np.min(y) >= 0 for _, y in curves.values()):
+            panel.set_ylim(0, top)
+        if many:
+            figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+        elif len(curves) > 1:
             panel.legend(frameon=False, fontsize=9)
         return save(figure, path)
 
