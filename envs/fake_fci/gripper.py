@@ -113,6 +113,12 @@ class Gripper:
     def _answer(self, command: int, identity: int, status: str) -> None:
         self._requests.reply(command, identity, GRIPPER_STATUS[status].to_bytes(2, "little"))
 
+    def forget(self) -> None:
+        """As after switching on: nothing to do, nothing held, nothing refused."""
+        self._running, self._goal = None, 2 * FINGER_OPEN_M
+        self.is_grasped = self.refuses = False
+        self.grasps = 0
+
     def cut(self) -> None:
         self._requests.drop(abruptly=True)
 

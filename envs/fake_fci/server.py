@@ -156,7 +156,7 @@ class Server:
         self._cut()
         self.robot.udp.set_faults()
         self.robot.forget()
-        self.gripper.refuses, self.gripper.grasps = False, 0
+        self.gripper.forget()
         self.physics.push(np.zeros(3))
         self.physics.place()
         self.relaxed_s = self._relaxed_s

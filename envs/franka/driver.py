@@ -20,6 +20,7 @@ from .cameras import WatchedCamera
 from .client import Reading, Settings
 from .config import FIRST_SPEED
 from .link import Link
+from .promises import promises_of
 from .stop import OperatorStop
 from .trajectory import shortest_duration
 
@@ -98,17 +99,11 @@ class FrankaDriver:
 
     def promises(self) -> list[str]:
         """What this run will keep, for the operator to read before anything moves."""
-        limits, settings = self.limits, self.settings
-        return [
-            "DRY RUN: nothing is sent to the arm" if self.dry_run else "REAL RUN: the arm will move",
-            f"workspace {limits.low} to {limits.high} m, table at {limits.table_z} m, tilt <= {limits.max_tilt_rad} rad",
-            f"speed <= {self.speed * MAX_SPEED_M_S:.3f} m/s and {self.speed * MAX_TURN_RAD_S:.2f} rad/s "
-            f"({self.speed:.0%} of full), <= {limits.max_step_m} m a step",
-            f"stops at {settings.max_force_n} N or {settings.max_torque_nm} Nm of contact; "
-            f"grips with {settings.gripper_force_n} N",
-            f"holds when the agent is silent for {self._patience_s} s, drops plans older than {self._max_plan_age_s} s; "
-            f"{self._stop.describe()}",
-        ]
+        return promises_of(
+            self.limits, self.settings, dry_run=self.dry_run, patience_s=self._patience_s,
+            speed=(self.speed * MAX_SPEED_M_S, self.speed * MAX_TURN_RAD_S, self.speed),
+            max_plan_age_s=self._max_plan_age_s, how_to_stop=self._stop.describe(),
+        )  # fmt: skip
 
     @property
     def versions(self) -> dict[str, str]:
@@ -187,10 +182,11 @@ class FrankaDriver:
         if blocking:
             self._await_arrival(self._number, begun, max(duration_s, seconds))
             self._await_rest(goal, begun + max(duration_s, seconds))
+            self._await_fingers()
             self._seen_s = time.monotonic()
 
     def hold(self) -> None:
-        """Brake and stay; from any thread, at any time.  After the operator's stop fingers that move stop, too."""
+        """Brake and stay; from any thread, at any time.  After the operator's stop moving fingers stop, too."""
         if self.dry_run or self._closed:
             return
         self._holds += 1
@@ -204,9 +200,8 @@ class FrankaDriver:
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Observation:
         """To the start pose, straight up first.  options: {"stay": True} moves nothing, {"recover": True} clears a reflex.
 
-        An operator's stop that nobody has been told of yet is raised, not cleared.
-
-        A real arm has no seeds: objects are laid out by people.
+        An operator's stop that nobody has been told of yet is raised, not cleared.  A real arm has no seeds: objects are
+        laid out by people.
         """
         options = options or {}
         self._stop.clear()
@@ -264,9 +259,7 @@ class FrankaDriver:
         # A fake controller on a busy machine, and a robot that loses packets, keep time of their own.
         deadline = begun + 20 * seconds + max(10.0, 5 * self._patience_s)
         while (outcome := self._outcome())[0] < number:
-            self._stop.check()
-            self._raise_error()
-            self._check_cameras()
+            self._watch()
             if time.monotonic() > deadline:
                 self.hold()
                 raise ArmError(
@@ -292,16 +285,24 @@ class FrankaDriver:
             self._link.wait(0.02)
         time.sleep(max(0.0, due - time.monotonic()))
 
-    def _outcome(
-        self,
-    ) -> tuple[int, str]:  # number of the newest motion that ended; arrived, or why it was held
+    def _await_fingers(self) -> None:
+        """A step takes as long as its fingers do (0.8 s to close): who imagined them closed is not to be surprised."""
+        deadline = time.monotonic() + max(10.0, 5 * self._patience_s)
+        while self._link.newest.get("fingers_busy") and time.monotonic() < deadline:
+            self._watch()
+            self._link.wait(0.05)
+
+    def _outcome(self) -> tuple[int, str]:
+        """Number of the newest motion that ended; arrived, or why it was held."""
         return tuple(self._link.newest.get("outcome", (0, "")))
 
     def _held_before_its_goal(self) -> bool:
         number, how = self._outcome()
         return self._held == self._number or (number == self._number and how not in ("", "arrived"))
 
-    def _check_cameras(self) -> None:
+    def _watch(self) -> None:
+        self._stop.check()
+        self._raise_error()
         for camera in self._cameras.values():  # a slow step takes seconds: nobody moves blindly for so long
             camera.latest(self._patience_s)
 

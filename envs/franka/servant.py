@@ -257,6 +257,7 @@ class Servant:
                     "reading": reading,
                     "error": self.error,
                     "fingers": self.fingers,
+                    "fingers_busy": self._fingers_busy,
                     "closedness": self._closedness,
                     "outcome": self._outcome,
                     "late": self.late,

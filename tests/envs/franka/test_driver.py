@@ -40,6 +40,18 @@ def test_goes_where_it_is_told_and_measures_it(fake, driver, version: int) -> No
     assert robot.state()["mode"] == "Idle", "closing the arm ends the motion properly"
 
 
+def test_a_step_takes_as_long_as_its_fingers(fake, driver) -> None:
+    """A hand needs four steps of the model to close; an agent that imagined it closed after one would be surprised."""
+    robot = fake(10)
+    arm = GuardedArm(driver(robot))
+    arm.reset(options={"stay": True})
+    arm.act(np.array([0, 0, 0.01, 0, 0, 0, 1.0]))
+    assert robot.state()["width"] < 0.004
+    arm.act(np.array([0, 0, 0.01, 0, 0, 0, -1.0]))
+    assert robot.state()["width"] > 0.076
+    arm.close()
+
+
 @pytest.mark.slow  # real time: needs a machine with nothing else to do
 def test_a_dry_run_sends_nothing(fake, driver) -> None:
     robot = fake(10)
