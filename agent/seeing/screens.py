@@ -81,7 +81,7 @@ def photograph_viewer(
         while True:
             time.sleep(2)
             # Again and again: what is still being loaded moves the time on.
-            _patiently(lambda: client.set_time(timeline, sequence=at), deadline)
+            _patiently(lambda: client.set_time(timeline, sequence=at, play_state="paused"), deadline)
             time.sleep(1)
             _patiently(lambda: client.save_screenshot(str(out)), deadline)
             if good(np.asarray(Image.open(out).convert("RGB"))) or time.monotonic() > deadline:
