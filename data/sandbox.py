@@ -49,6 +49,7 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
         self._status = -1  # where the child tells of deaths
         self._turns = False  # whether the child has imported torch
+        self._asked = 0  # questions, whose numbers the answers carry
         self._lock = threading.Lock()
 
     def ask(self, *question: Any, file: Path | str, limit_s: float | None = None) -> Any:
@@ -72,10 +73,16 @@ class Sandbox:
             self._started()
             self._turns = True
         answers = _descriptor(child.stdout)
-        _send(_descriptor(child.stdin), question)
+        while select.select([self._status], [], [], 0)[0] and os.read(self._status, _STATUS.size):
+            pass  # somebody killed it while it had nothing to do
+        self._asked += 1
+        _send(_descriptor(child.stdin), (self._asked, question))
         try:
-            self._wait(answers, limit_s)
-            return _receive(answers, _PATIENCE * limit_s, stop=self._status)
+            while True:
+                self._wait(answers, limit_s)
+                number, *answer = _receive(answers, _PATIENCE * limit_s, stop=self._status)
+                if number == self._asked:  # not what the next one makes of a question that one died before
+                    return answer[0], answer[1]
         except TimeoutError:
             self._bury(answers, kill=True)
             raise Damaged(
@@ -299,8 +306,9 @@ def _work(requests: int, answers: int, answer: Callable[..., Any]) -> None:
             return
         if question is None:
             os._exit(_MORE)
+        number, about = question
         try:
-            reply: tuple[str, Any] = ("answer", answer(*question))
+            reply: tuple[int, str, Any] = (number, "answer", answer(*about))
         except Damaged as damage:
-            reply = ("error", damage)
+            reply = (number, "error", damage)
         _send(answers, reply)
