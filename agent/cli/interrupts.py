@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Watch:
             self._write.setblocking(False)
             self._fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
             self._handlers = {s: signal.signal(s, self._raise) for s in (signal.SIGINT, signal.SIGTERM)}
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
             threading.Thread(target=self._wait, name="ctrl-c", daemon=True).start()
         return self
 
@@ -40,6 +42,7 @@ class Watch:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._fd)
+            sys.unraisablehook = self._unraisable
             self._write.close()
 
     def finish(self) -> None:
@@ -50,6 +53,13 @@ class Watch:
     @staticmethod
     def _raise(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
+
+    def _lost(self, what: sys.UnraisableHookArgs) -> None:
+        """Python throws away what is raised while it cleans up: an interrupt that came just then is sent again."""
+        if what.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            self._unraisable(what)
 
     def _wait(self) -> None:
         while True:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -131,6 +133,30 @@ def test_stopping_takes_two_seconds_and_says_how_to_go_on(shell, how: str, numbe
     assert "Traceback" not in said
     assert results(only_run(shell))["status"] == "interrupted"
     assert shell("train", "resume=last", "fail=").returncode == 0
+
+
+LOST = """
+import os, signal, time, weakref
+from agent.cli.interrupts import Watch
+class Thing: pass
+def interrupted(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000): pass
+thing = Thing()
+reference = weakref.ref(thing, interrupted)
+with Watch(lambda: None):
+    try:
+        del thing
+        time.sleep(1)
+        print("lost")
+    except KeyboardInterrupt:
+        print("came")
+"""
+
+
+def test_an_interrupt_while_python_cleans_up_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", LOST], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("came\n", "")
 
 
 def test_a_kill_leaves_a_readable_run(shell) -> None:
