@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, stopped: Callable[[], None]) -> None:
         self._stopped = stopped
         self._once = threading.Lock()
+        self.came = False  # an interrupt; libraries turn it into errors of their own
         self._main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Watch:
@@ -50,8 +51,8 @@ class Watch:
         if self._once.acquire(blocking=False):
             self._stopped()
 
-    @staticmethod
-    def _raise(number: int, frame: FrameType | None) -> None:
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
         raise KeyboardInterrupt
 
     def _lost(self, what: sys.UnraisableHookArgs) -> None:

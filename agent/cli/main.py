@@ -193,6 +193,9 @@ def execute(command: Command, config: Any, run: Run, *, again: str, verbose: boo
             watch.finish()
             return STOPPED
         except Exception as error:
+            if watch.came:
+                watch.finish()
+                return STOPPED
             run.log.debug("traceback", exc_info=True)
             status = report(error, verbose=verbose, log=log)
             run.save("failed", f"{type(error).__name__}: {error}")

@@ -80,6 +80,12 @@ def run(config, run):
         print("sleeping", flush=True)
         for _ in range(300):
             time.sleep(0.1)
+    if config.fail == "turned":  # as an extension that is being imported
+        print("sleeping", flush=True)
+        try:
+            time.sleep(30)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed")
     if config.fail == "stubborn":  # as a library in C that cannot be interrupted
         print("sleeping", flush=True)
         while True:

@@ -115,7 +115,7 @@ def test_verbose_shows_the_traceback(shell) -> None:
     assert "Traceback" in shell(*TRAIN, "fail=user", "-v").stderr
 
 
-@pytest.mark.parametrize("how", ["sleep", "stubborn"])
+@pytest.mark.parametrize("how", ["sleep", "turned", "stubborn"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_takes_two_seconds_and_says_how_to_go_on(shell, how: str, number: signal.Signals) -> None:
     process = shell.start(*TRAIN, f"fail={how}")
