@@ -8,8 +8,6 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from data.images import crop_box
-
 _EXACT_BACK = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _SHRINK = (
     "bilinear+accurate_rnd+full_chroma_int"  # a triangle over what each pixel covers, as in `fit_frames`
@@ -74,6 +72,8 @@ class Fitted:
             out[..., channel] = _lines(plane, self._side, self._side)
 
     def _configured(self, frame: Any) -> Graph:
+        from data.images import crop_box  # brings torch, which listing logs does without
+
         top, left, height, width = crop_box(frame.height, frame.width, self._crop)
         across = _colour_position(left, halved=frame.format.chroma_width(2) == 1)
         down = _colour_position(top, halved=frame.format.chroma_height(2) == 1)
