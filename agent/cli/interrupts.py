@@ -69,6 +69,7 @@ class Watch:
             except OSError:
                 return
             if not numbers:
+                self._read.close()
                 return
             if set(numbers) & {signal.SIGINT, signal.SIGTERM}:
                 break

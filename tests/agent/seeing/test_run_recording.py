@@ -242,7 +242,7 @@ def test_the_page_tells_how_it_ended(run, read_page):
     kinds = ["video", "img", "img", "img", "img"]  # for paper its last frame; the strip, energy, steps to go
     assert [tag for tag, _ in page.shown] == kinds
     assert "Mode 2 alone, without proposals" in words, "what was decided before the first step"
-    assert '"engine": "mujoco"' in words
+    assert "engine: mujoco" in words
     assert "budget_steps: 8" in words, "no configuration"
     assert f"rerun-sdk: {rr.__version__}" in words, "no versions"
     assert "Mode 2 searched in 8" in words
