@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest_helpers import PATIENCE_S
+from conftest_helpers import PATIENCE_S, stays, until
 
 from envs.arm import ArmError, Refused, Stopped
 from envs.franka.config import FrankaConfig
@@ -29,13 +29,6 @@ WAYS = (
     "signal",
     pytest.param("key", marks=pytest.mark.slow),
 )
-
-
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.005)
 
 
 @pytest.fixture(params=WAYS)
@@ -95,10 +88,7 @@ def test_a_stop_on_the_way_to_the_start_holds_there(fake, driver, stop) -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert isinstance(said[0], Stopped), said
-    held = robot.state()["tool"]
-    assert held[2] < 0.48
-    time.sleep(0.3)
-    np.testing.assert_allclose(robot.state()["tool"], held, atol=0.002)
+    assert stays(robot)[2] < 0.48
 
 
 def test_a_stop_while_nobody_waits_for_the_motion(fake, driver, stop) -> None:
