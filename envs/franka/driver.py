@@ -207,9 +207,12 @@ class FrankaDriver:
         self._stop.clear()
         stopped = why_it_does_not_move(self._reading()) or self._link.newest.get("error")
         if options.get("recover") and stopped:
-            asked = time.monotonic()
             self._link.order("recover")
-            self._await_reading(after_s=asked)
+            recovered = time.monotonic()
+            self._await_reading(after_s=recovered)
+            # The library may still hand out a state from before it recovered.
+            while why_it_does_not_move(self._reading()) and time.monotonic() < recovered + self._patience_s:
+                self._link.wait(0.02)
         self._raise_error()
         if not self.dry_run and (stopped := why_it_does_not_move(self._reading())):
             raise ArmError(f"{stopped[0]}: {stopped[1]}")
@@ -329,18 +332,15 @@ class FrankaDriver:
         return reading
 
     def _await_reading(self, after_s: float = 0.0) -> None:
-        deadline = time.monotonic() + max(3.0, self._patience_s)
-        while (
-            self._link.newest.get("error")
-            or not (reading := self._link.newest.get("reading"))
-            or reading["time_s"] <= after_s
-        ):
+        limit_s = max(3.0, self._patience_s)
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            newest = self._link.newest
+            if newest.get("reading") and newest["reading"]["time_s"] > after_s and not newest["error"]:
+                return
             self._link.wait(0.1)
-            if time.monotonic() > deadline:
-                self._raise_error()
-                raise ArmError(
-                    f"no state from the robot at {self.settings.host} within {max(3.0, self._patience_s):.0f} s"
-                )
+        self._raise_error()
+        raise ArmError(f"no state from the robot at {self.settings.host} within {limit_s:.0f} s")
 
     def _frame(self, reading: Reading) -> np.ndarray:
         return np.array(reading.frame).reshape(4, 4)
