@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 GRACE_S = 1.5  # for the command to save; what is left of two seconds is for ending
+SAVING_S = 10.0  # a save that has begun is not torn in two, however slow the disk
 
 
 class Watch:
@@ -24,7 +25,7 @@ class Watch:
 
     def __init__(self, stopped: Callable[[], None]) -> None:
         self._stopped = stopped
-        self._once = threading.Lock()
+        self._once, self._saved = threading.Lock(), threading.Event()
         self.came = False  # an interrupt; libraries turn it into errors of their own
         self._main = threading.current_thread() is threading.main_thread()
 
@@ -47,9 +48,14 @@ class Watch:
             self._write.close()
 
     def finish(self) -> None:
-        """Say that the command was stopped, once."""
-        if self._once.acquire(blocking=False):
+        """Say that the command was stopped, once; who comes second waits until that is done."""
+        if not self._once.acquire(blocking=False):
+            self._saved.wait(SAVING_S)
+            return
+        try:
             self._stopped()
+        finally:
+            self._saved.set()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.came = True

@@ -106,7 +106,7 @@ class Shell:
         self.environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "110", "NO_COLOR": "1"}
         self.forearm = str(Path(sys.executable).with_name("forearm"))
 
-    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = 250) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.forearm, *words],
             capture_output=True, text=True, cwd=self.cwd, env=self.environment, timeout=timeout,

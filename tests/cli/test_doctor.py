@@ -71,7 +71,7 @@ def test_device_comes_with_its_reason() -> None:
 
 
 def test_the_whole_table(user) -> None:
-    done = user("doctor", timeout=200)
+    done = user("doctor", timeout=280)
     for what in (
         "Python",
         "torch",

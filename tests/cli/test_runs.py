@@ -43,7 +43,7 @@ def test_a_run_leaves_its_folder(shell) -> None:
 
 def test_two_runs_in_one_second_have_two_folders(shell) -> None:
     running = [shell.start(*TRAIN) for _ in range(2)]
-    assert [p.wait(60) for p in running] == [0, 0]
+    assert [p.wait(250) for p in running] == [0, 0]
     assert len(list((shell.cwd / "outputs" / "train").glob("*/*/results.json"))) == 2
 
 
@@ -117,22 +117,33 @@ def test_verbose_shows_the_traceback(shell) -> None:
 
 @pytest.mark.parametrize("how", ["sleep", "turned", "stubborn"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_takes_two_seconds_and_says_how_to_go_on(shell, how: str, number: signal.Signals) -> None:
+def test_stopping_saves_and_says_how_to_go_on(shell, how: str, number: signal.Signals) -> None:
     process = shell.start(*TRAIN, f"fail={how}")
     assert process.stdout is not None
     while "sleeping" not in process.stdout.readline():
         assert process.poll() is None
-    began = time.perf_counter()
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    # Two seconds on an idle machine; the machine that tests share may be late.
-    assert time.perf_counter() - began < 2 + 1.5
+    # Undisturbed it would go on for half a minute or for ever; two seconds are what an idle machine takes.
+    _, said = process.communicate(timeout=25)
     assert process.returncode == 130
     folder = only_run(shell).relative_to(shell.cwd)
     assert f"Go on with: forearm train resume={folder}" in said
     assert "Traceback" not in said
     assert results(only_run(shell))["status"] == "interrupted"
     assert shell("train", "resume=last", "fail=").returncode == 0
+
+
+@pytest.mark.slow  # real time: needs a machine with nothing else to do
+@pytest.mark.parametrize("how", ["sleep", "turned", "stubborn"])
+def test_stopping_takes_two_seconds(shell, how: str) -> None:
+    process = shell.start(*TRAIN, f"fail={how}")
+    assert process.stdout is not None
+    while "sleeping" not in process.stdout.readline():
+        assert process.poll() is None
+    began = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=25)
+    assert time.perf_counter() - began < 2
 
 
 LOST = """
@@ -147,7 +158,7 @@ reference = weakref.ref(thing, interrupted)
 with Watch(lambda: None):
     try:
         del thing
-        time.sleep(1)
+        time.sleep(30)
         print("lost")
     except KeyboardInterrupt:
         print("came")
@@ -155,7 +166,7 @@ with Watch(lambda: None):
 
 
 def test_an_interrupt_while_python_cleans_up_is_not_lost() -> None:
-    done = subprocess.run([sys.executable, "-P", "-c", LOST], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", LOST], capture_output=True, text=True, timeout=250)
     assert (done.stdout, done.stderr) == ("came\n", "")
 
 
@@ -172,7 +183,7 @@ def test_a_kill_leaves_a_readable_run(shell) -> None:
 
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
 def test_multirun_makes_a_run_of_each_combination(shell, launcher: list[str]) -> None:
-    done = shell("train", "-m", "from=a b,c", "env=small,large", "out=sweep", *launcher, timeout=120)
+    done = shell("train", "-m", "from=a b,c", "env=small,large", "out=sweep", *launcher)
     assert done.returncode == 0, done.stderr
     rows = results(shell.cwd / "sweep")["jobs"]
     typed = [row["overrides"] for row in rows]
@@ -205,7 +216,7 @@ def test_under_torchrun_all_share_one_run_and_one_speaks(shell) -> None:
     for number in (1, 0):
         shell.environment["RANK"] = str(number)
         ranks.append(shell.start(*TRAIN, "out=here"))
-    said = [process.communicate(timeout=60)[0] for process in ranks]
+    said = [process.communicate(timeout=250)[0] for process in ranks]
     assert said[0] == ""
     assert "counting" in said[1]
     assert results(shell.cwd / "here")["status"] == "done"

@@ -162,7 +162,7 @@ def test_killed_while_building_it_goes_on(tmp_path, logs, record, elsewhere):
 def test_two_processes_build_one_cache(tmp_path, logs, elsewhere):
     both = [elsewhere(build_cache, [logs], tmp_path / "cache", **SMALL) for _ in range(2)]
     for process in both:
-        process.join(timeout=120)
+        process.join(timeout=280)
         assert process.exitcode == 0
     assert len((tmp_path / "cache" / "journal.jsonl").read_text().splitlines()) == 4, (
         "each episode was decoded once"

@@ -18,7 +18,7 @@ def test_a_worker_outlives_the_interrupt_of_its_group() -> None:
     with pool:
         worker = pool.apply(os.getpid)
         os.kill(worker, signal.SIGINT)
-        assert pool.apply_async(os.getpid).get(timeout=60) == worker
+        assert pool.apply_async(os.getpid).get(timeout=250) == worker
 
 
 def test_an_interrupt_that_comes_meanwhile_is_not_lost(request: pytest.FixtureRequest) -> None:

@@ -64,15 +64,23 @@ def test_a_pose_that_is_not_finite_stops_commands(point_driver):
 
 def test_the_watchdog_holds_when_nobody_speaks(point_driver):
     arm = GuardedArm(point_driver, watchdog_s=1.0)
-    arm.act(RIGHT, blocking=False)
-    time.sleep(0.6)
-    arm.act(RIGHT, blocking=False)
-    time.sleep(0.6)
-    assert point_driver.holds == 0
-    deadline = time.monotonic() + 5
-    while point_driver.holds == 0 and time.monotonic() < deadline:
+    for _ in range(20):  # a machine that is late itself says nothing about the watchdog
+        held = point_driver.holds
+        begun = time.monotonic()
+        arm.act(RIGHT, blocking=False)
+        time.sleep(0.6)
+        spoke = time.monotonic()
+        arm.act(RIGHT, blocking=False)
+        time.sleep(0.6)
+        early = point_driver.holds - held
+        if spoke - begun < 0.9 and time.monotonic() - spoke < 0.9:
+            break
+        arm.reset()
+    assert early == 0
+    deadline = time.monotonic() + 60
+    while point_driver.holds == held and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert point_driver.holds == 1
+    assert point_driver.holds == held + 1
     arm.act(RIGHT)  # and it may go on
     arm.close()
 
@@ -83,17 +91,17 @@ def test_stop_from_another_thread_ends_a_motion_and_refuses_until_reset(point_dr
 
     def slow(before, told):
         started.set()
-        assert release.wait(5)
+        assert release.wait(60)
         return told
 
     point_driver.flaw = slow
     mover = threading.Thread(target=arm.act, args=(RIGHT,))
     mover.start()
-    assert started.wait(5)
+    assert started.wait(60)
     arm.stop()  # returns though act() has not
     assert point_driver.holds == 1
     release.set()
-    mover.join(5)
+    mover.join(60)
     assert point_driver.holds == 2  # and once more when the motion came back
     with pytest.raises(Refused, match=r"stopped.*reset"):
         arm.act(RIGHT)

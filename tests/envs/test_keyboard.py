@@ -47,7 +47,7 @@ def test_an_episode_ends_kept_or_thrown_away(key, end):
         _hand(key).act(OPEN, OPEN)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_a_terminal_gives_single_keys_and_gets_its_settings_back(monkeypatch):
     import termios
 

@@ -297,8 +297,20 @@ def test_candidates_above_the_threshold_are_dropped(quadratic) -> None:
 
 
 @pytest.mark.parametrize("name", ["cem", "icem", "mppi", "seeded"])
+def test_the_search_itself_costs_little(name: str) -> None:
+    """A millisecond an iteration of 512 x 8; a processor shared with others, or an older one, takes a few times that."""
+    assert min(overhead_s(name)) <= 4e-3
+
+
+@pytest.mark.slow  # a figure: needs a machine with nothing else to do
+@pytest.mark.parametrize("name", ["cem", "icem", "mppi", "seeded"])
 def test_the_overhead_of_the_search_is_below_a_millisecond_an_iteration(name: str) -> None:
-    """Imagining and scoring cost nothing here; 512 candidates x 8 steps, the quickest of many: others may be at work."""
+    taken = overhead_s(name)
+    assert min(taken) <= 1e-3, sorted(taken)[:5]
+
+
+def overhead_s(name: str) -> list[float]:
+    """Processor time of an iteration, of 25 plans, where imagining and scoring cost nothing: 512 candidates x 8 steps."""
     latents, poses, scores = torch.zeros(1, 512, 8, 1, 192), torch.zeros(1, 512, 8, 7), torch.rand(1, 512)
 
     class Free:
@@ -322,4 +334,4 @@ def test_the_overhead_of_the_search_is_below_a_millisecond_an_iteration(name: st
         began = time.thread_time()
         planner.plan(memory, Free(), Free())
         taken.append((time.thread_time() - began) / 10)
-    assert min(taken) <= 1e-3, sorted(taken)[:5]
+    return taken

@@ -213,7 +213,7 @@ def test_killed_at_fifty_moments(tmp_path, elsewhere):
 def test_two_processes_write_one_dataset(tmp_path, elsewhere):
     both = [elsewhere(write_all, tmp_path, numbers) for numbers in (range(0, 9), range(100, 109))]
     for process in both:
-        process.join(timeout=120)
+        process.join(timeout=280)
         assert process.exitcode == 0
     found = by_uuid(tmp_path)
     assert sorted(int(u[1:]) for u in found) == [*range(9), *range(100, 109)]
