@@ -7,9 +7,10 @@ from typing import Any
 
 from envs import ENGINES, make_arm
 
+from .choices import Engine
 from .settings import EnvConfig
 
-REAL = "franka"
+REAL = Engine.franka
 
 
 def is_real(env: EnvConfig) -> bool:
@@ -37,9 +38,9 @@ def open_arm(
     if env.engine not in ENGINES:
         raise ValueError(f"no engine {env.engine!r}; there are {', '.join((*ENGINES, REAL))}")
     return make_arm(
-        env.engine,
+        str(env.engine),
         scene=env.scene,
-        split=env.split,
+        split=str(env.split),
         cameras=tuple(env.cameras),
         width=env.image_width_px or env.image_size_px,
         height=env.image_size_px,

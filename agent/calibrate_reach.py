@@ -13,6 +13,7 @@ from envs.scenes import CameraSpec, Scene, draw_scene
 
 from .build import AgentSettings, Mind, build_agent, planner_from
 from .calibrate import CalibratedArm, Calibration
+from .choices import Mode
 from .configurator import ConfiguratorSettings
 from .task import Goal, Task
 
@@ -64,7 +65,7 @@ def reach_errors(
     settings = AgentSettings(
         planner=planner or planner_from(None),
         stop_on_surprise=False,
-        configurator=ConfiguratorSettings(mode=mode, reached_steps=0, reached_distance=0),
+        configurator=ConfiguratorSettings(mode=Mode(mode), reached_steps=0, reached_distance=0),
     )
     errors = []
     for seed in seeds:

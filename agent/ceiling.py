@@ -28,6 +28,7 @@ from planners.seeded import Seeded
 from .actor import Decision
 from .agent import Agent, Outcome, Step, arm_action
 from .build import AgentSettings, Mind, build_agent
+from .choices import Mode
 from .configurator import Configurator, ConfiguratorSettings
 from .memory import ShortTermMemory
 from .perception import Percept, Perception
@@ -239,7 +240,7 @@ def true_agent(
         costs=TrueCosts(),
         actor=SimulatingActor(SimulatorModel(world), planner or ceiling_planner(), hand),
         configurator=Configurator(
-            ConfiguratorSettings(mode="planner", reached_distance=NEAR_M, reached_steps=-1.0)
+            ConfiguratorSettings(mode=Mode.planner, reached_distance=NEAR_M, reached_steps=-1.0)
         ),
     )
 
@@ -257,7 +258,7 @@ def seeing_agent(
     """As `true_agent`, but goals and futures are pictures, seen and scored by the learned model: true dynamics, learned
     eyes.  The same search as there, so that the two ceilings differ by the eyes alone."""
     settings = settings or AgentSettings(
-        stop_on_surprise=False, configurator=ConfiguratorSettings(mode="planner")
+        stop_on_surprise=False, configurator=ConfiguratorSettings(mode=Mode.planner)
     )
     perception = Perception(mind.model)
     model = SimulatorModel(world, look=lambda observation: perception.see(observation).latent)

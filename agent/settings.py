@@ -9,7 +9,7 @@ from typing import Any
 from envs.franka.config import FrankaConfig
 from envs.scenes import SceneConfig
 
-MODES = ("policy", "planner", "both")
+from .choices import Engine, Mode, Split, TaskName
 
 
 class View(Enum):
@@ -23,9 +23,9 @@ class View(Enum):
 class EnvConfig(FrankaConfig):
     """An arm: simulated with its scenes, or real."""
 
-    engine: str = "mujoco"
+    engine: Engine = Engine.mujoco
     """mujoco, pybullet or franka (a real one; it moves nothing until told twice)."""
-    split: str = "train"
+    split: Split = Split.train
     """train, or held_out: shapes, colours and camera angles that no training saw."""
     image_size_px: int = 128
     """Height and width of the cameras' pictures."""
@@ -59,7 +59,7 @@ class CostSettings:
 class ConfiguratorSettings:
     """What the configurator may not choose by itself, or starts from."""
 
-    mode: str = "both"
+    mode: Mode = Mode.both
     """policy, planner or both (Mode 1 while it gets on and is unsurprised, else Mode 2 around what Mode 1 proposes)."""
     deadline_ms: float | None = None
     """Time for one plan; none: the planner's own budget."""
@@ -73,8 +73,9 @@ class ConfiguratorSettings:
     """Mode 1 acts alone until it has stood still for so many steps away from the goal; 0: Mode 2 always."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode={self.mode}: no such mode; there are {', '.join(MODES)}")
+        if self.mode not in list(Mode):
+            raise ValueError(f"mode={self.mode}: no such mode; there are {', '.join(Mode)}")
+        self.mode = Mode(self.mode)
 
 
 @dataclass(kw_only=True)
@@ -103,7 +104,7 @@ class DrivenConfig:
 
     model: str = "forearm-panda"
     """A shipped model's name, or a folder."""
-    mode: str = "both"
+    mode: Mode = Mode.both
     """policy, planner or both."""
     correct: bool = False
     """The scripted hand takes over somewhere on the way and finishes; only what it does is recorded."""
@@ -117,7 +118,7 @@ class SessionConfig:
 
     model: str = "forearm-panda"
     """A shipped model's name, or a folder."""
-    task: str = "pick_place"
+    task: TaskName = TaskName.pick_place
     """The scene to lay out, and the goals when none are given: reach, grasp, reach_with_object, pick_place."""
     goal: list[str] = field(default_factory=list)
     """Goals in order: PICTURE.png, a folder made by `forearm goal`, or episode:LOG@ROW; none: the task makes them."""

@@ -22,6 +22,7 @@ from planners.seeded import Seeded
 
 from .agent import Step
 from .build import AgentSettings, Mind, build_agent
+from .choices import Mode
 from .settings import ConfiguratorSettings
 from .stats import auc, wilson
 from .surprise import SurpriseScale
@@ -96,7 +97,7 @@ def _settings(mode: str) -> AgentSettings:
     planner = (
         Seeded(horizon=1) if mode == "policy" else Seeded()
     )  # Mode 1 need not look farther than surprise does
-    configurator = ConfiguratorSettings(mode=mode)
+    configurator = ConfiguratorSettings(mode=Mode(mode))
     return AgentSettings(stop_on_surprise=False, configurator=configurator, planner=planner)
 
 

@@ -5,6 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+
+class Reversed(StrEnum):
+    none = "none"
+    measured = "measured"
+    commanded = "commanded"
+    both = "both"
+
+
+class Frame(StrEnum):
+    base = "base"
+    world = "world"
+
+
+class Side(StrEnum):
+    left = "left"
+    right = "right"
+
+
+class Chain(StrEnum):
+    """The arms of `data.kinematics`."""
+
+    panda = "panda"
+    viperx_300s = "viperx_300s"
+
+
+class Tool(StrEnum):
+    tcp = "tcp"
+    hand = "hand"
+    flange = "flange"
+
+
+class Flip(StrEnum):
+    none = "none"
+    vertical = "vertical"
+    rotate = "rotate"
+
+
+class Pauses(StrEnum):
+    keep = "keep"
+    drop = "drop"
 
 
 @dataclass(kw_only=True)
@@ -23,21 +65,21 @@ class LogOptions:
     """The log's number for an open gripper; None takes what the format says."""
     gripper_closed: float | None = None
     """The log's number for a closed gripper; None takes what the format says."""
-    gripper_reverse: str = "none"
+    gripper_reverse: Reversed = Reversed.none
     """Turn the gripper's numbers round: none, measured, commanded or both."""
-    frame: str = "base"
+    frame: Frame = Frame.base
     """Frame of the poses: base (world is converted where the log says how) or world (left as it is)."""
-    arm: str = "right"
+    arm: Side = Side.right
     """Which arm of a log with two: left or right."""
-    kinematics: str | None = None
+    kinematics: Chain | None = None
     """Arm whose forward kinematics turns joints into poses: panda, viperx_300s; None takes a Panda for 7 joints."""
-    tool: str = "tcp"
+    tool: Tool = Tool.tcp
     """The point whose pose forward kinematics gives: tcp, hand or flange."""
-    flip: str | None = None
+    flip: Flip | None = None
     """How pictures are turned upright: none, vertical, rotate; None takes what the format says."""
     bgr: bool = False
     """Encoded pictures have red and blue exchanged (their recorder gave RGB to a library that expects BGR)."""
-    pauses: str = "keep"
+    pauses: Pauses = Pauses.keep
     """Rows in which the operator had let go: keep, or drop (cut out, which leaves time gaps)."""
     incomplete: bool = False
     """Read episodes that their recorder did not finish (no metadata)."""
@@ -45,19 +87,15 @@ class LogOptions:
     """Rate of the rows where the log has no clock; None takes what the format says."""
 
     def __post_init__(self) -> None:
-        from data.kinematics import CHAINS  # heavy; these options are read by `forearm --help`
-
-        choices = {
-            "gripper_reverse": ("none", "measured", "commanded", "both"),
-            "frame": ("base", "world"),
-            "arm": ("left", "right"),
-            "kinematics": (None, *CHAINS),
-            "flip": (None, "none", "vertical", "rotate"),
-            "pauses": ("keep", "drop"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {allowed}")
+        """Callers may give text for a choice."""
+        for name, choice in CHOICES.items():
+            value = getattr(self, name)
+            if value is None and name in ("kinematics", "flip"):
+                continue
+            if value not in list(choice):
+                allowed = ", ".join(choice)
+                raise ValueError(f"{name}={value!r} is not known; choose one of {allowed}")
+            setattr(self, name, choice(value))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -71,3 +109,14 @@ class LogOptions:
     @classmethod
     def from_json(cls, text: str) -> LogOptions:
         return cls(**json.loads(text))
+
+
+CHOICES: dict[str, type[StrEnum]] = {
+    "gripper_reverse": Reversed,
+    "frame": Frame,
+    "arm": Side,
+    "kinematics": Chain,
+    "tool": Tool,
+    "flip": Flip,
+    "pauses": Pauses,
+}

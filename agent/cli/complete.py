@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
-from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, UsageError
+from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, UsageError, choices_of
 
 SCRIPTS = {
     # Bash breaks words at '=', so the words are put together again and the part before '=' taken off.
@@ -60,6 +58,6 @@ def _values(command: Command, key: str) -> list[str]:
     leaf = command.leaves.get(key) or command.leaves.get(key + "_")
     if leaf is None:
         return ["true"] if key == "overwrite" else ["last", "true"] if key == "resume" else []
-    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
-        return [m.name for m in leaf.hint]
+    if choices := choices_of(leaf.hint):
+        return [m.name for m in choices]
     return ["true", "false"] if leaf.hint is bool else []

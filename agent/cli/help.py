@@ -6,6 +6,7 @@ import ast
 import inspect
 import itertools
 import os
+import re
 import sys
 import textwrap
 import typing
@@ -14,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, Leaf, config_folder, flat_yaml
+from agent.cli.schemas import COMMANDS, RUN_KEYS, Command, Leaf, choices_of, config_folder, flat_yaml
 
 CHAPTERS = {
     "Use it": ("demo", "plan", "goal", "evaluate", "imagine"),
@@ -131,8 +132,10 @@ def _sentence_at(target: str | None, field: str) -> str:
 
 def _sentence(leaf: Leaf) -> str:
     text = field_sentences(leaf.owner).get(leaf.field, "")
-    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
-        text = f"{text} One of: {', '.join(m.name for m in leaf.hint)}."
+    names = [m.name for m in choices_of(leaf.hint) or ()]
+    if any(not re.search(rf"\b{name}\b", text) for name in names):
+        some = "One of" if isinstance(leaf.hint, type) else "Some of"
+        text = f"{text} {some}: {', '.join(names)}."
     unit = unit_of(leaf.field)
     if unit and unit.rstrip("s") not in text.lower():
         text = f"{text} [{unit}]"

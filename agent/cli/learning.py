@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.runs import Run, hardware
+from agent.choices import Crop, Fall, GripperAction, ModelKind, Parallel, Precision, Recipe
+from agent.cli.runs import Run, hardware, plain
 
 if TYPE_CHECKING:
     from world_model.train.score import ActionScore
@@ -20,11 +21,11 @@ class ViewConfig:
     """Cameras of the log, in this order."""
     image_size: int = 128
     """Side of a frame in pixels, after the crop."""
-    crop: str = "square"
+    crop: Crop = Crop.square
     """square, droid_train or none."""
     period_s: float = 0.2
     """One model step."""
-    gripper_action: str = "commanded"
+    gripper_action: GripperAction = GripperAction.commanded
     """commanded or measured (docs/adr/0002)."""
 
 
@@ -32,7 +33,7 @@ class ViewConfig:
 class ModelConfig:
     """Which world model."""
 
-    kind: str = "compact"
+    kind: ModelKind = ModelKind.compact
     """compact or dense."""
     config: dict[str, Any] = field(default_factory=dict)
     """Its sizes."""
@@ -44,7 +45,7 @@ class ModelConfig:
 class RecipeConfig:
     """How it learns."""
 
-    name: str = "panda"
+    name: Recipe = Recipe.panda
     """vjepa2_ac, lewm, vicreg_idm, vjepa, ijepa or panda."""
     options: dict[str, Any] = field(default_factory=dict)
     """The recipe's own settings, as weights of terms."""
@@ -62,7 +63,7 @@ class RecipeConfig:
     """Steps of the warm-up."""
     cooldown_fraction: float = 1.0
     """Share of the steps over which the rate falls."""
-    shape: str = "cosine"
+    shape: Fall = Fall.cosine
     """How it falls: cosine or linear."""
     weight_decay: float = 0.01
     """Of matrices and kernels; biases and norms have none."""
@@ -96,9 +97,9 @@ class LearningConfig:
     """Of everything random."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: str = "auto"
+    precision: Precision = Precision.auto
     """auto, bf16 or fp32; auto is bf16 where the machine computes in it."""
-    distributed: str = "auto"
+    distributed: Parallel = Parallel.auto
     """none, ddp or fsdp2; auto is ddp where torchrun started several processes."""
     compile: bool = False
     """Compile the step with torch.compile (pays for long runs on a GPU)."""
@@ -138,9 +139,9 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     start = Start(
         folder=config.from_,
         weights=config.model.weights,
-        sizes=Sizes(kind=config.model.kind, config=config.model.config),
+        sizes=Sizes(kind=str(config.model.kind), config=config.model.config),
     )
-    view: dict[str, Any] = asdict(config.view) | {"cameras": tuple(config.view.cameras)}
+    view: dict[str, Any] = plain(asdict(config.view)) | {"cameras": tuple(config.view.cameras)}
     conventions = start.conventions(Conventions(**view))
     steps = recipe.post_steps if config.from_ else recipe.steps
     if steps < 1:
@@ -150,12 +151,13 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
         config.data, conventions, weights=config.weights, together=recipe.name == "panda",
         alike=bool(config.from_), folder=config.caches, workers=config.workers, say=say,
     )  # fmt: skip
-    parallel = config.distributed if config.distributed != "auto" else ("ddp" if group.size > 1 else "none")
+    usual = Parallel.ddp if group.size > 1 else Parallel.none
+    parallel = str(usual if config.distributed is Parallel.auto else config.distributed)
     world, result = learn_world(
-        recipe.name, recipe.options, start, sources, conventions,
+        str(recipe.name), recipe.options, start, sources, conventions,
         out=run.dir / "world", clip_frames=recipe.clip_frames, batch_size=recipe.batch_size, steps=steps,
         learning_rate=recipe.learning_rate * (recipe.post_rate if config.from_ else 1.0), start_rate=recipe.start_rate,
-        warmup_steps=min(recipe.warmup_steps, steps // 2), cooldown_fraction=recipe.cooldown_fraction, shape=recipe.shape,
+        warmup_steps=min(recipe.warmup_steps, steps // 2), cooldown_fraction=recipe.cooldown_fraction, shape=str(recipe.shape),
         weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm, validation=config.validation, seed=config.seed,
         group=group, workers=config.workers, health=config.health_every_steps > 0,
         health_every_steps=max(config.health_every_steps, 1), save_every_steps=config.save_every_steps,
@@ -170,7 +172,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     before = _before(config, sources, run) if config.from_ and recipe.name == "panda" else None
     card = {
         "data": [{"log": str(p), "episodes": len(s.cache.episodes), "steps": len(s.cache)} for p, s in zip(config.data, sources)],
-        "from": config.from_, "recipe": asdict(recipe), "view": asdict(conventions), "seed": config.seed,
+        "from": config.from_, "recipe": plain(asdict(recipe)), "view": asdict(conventions), "seed": config.seed,
         "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
     }  # fmt: skip
     usual = {name: adapted(name) if start.adapts else DEFAULTS[name] for name in heads}
@@ -254,7 +256,7 @@ def choose_precision(asked: str, device: str) -> tuple[str, str]:
     import torch
 
     if asked != "auto":
-        return asked, "as asked"
+        return str(asked), "as asked"
     if device == "cuda":
         return "bf16", "a GPU computes in it"
     able = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else False

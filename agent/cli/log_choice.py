@@ -16,7 +16,7 @@ SHOWN = 8  # findings printed; all are in report.json
 def open_chosen(options: LogOptions, path: Path, format: str | None) -> Log:
     """Open a log with the options that a command's config inherits."""
     chosen = {f.name: getattr(options, f.name) for f in fields(LogOptions)}
-    return open_log(path, format=format or None, **chosen)
+    return open_log(path, format=str(format) if format else None, **chosen)
 
 
 def say_report(report: Report, run: Run) -> None:

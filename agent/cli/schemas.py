@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def unwrap_optional(hint: Any) -> Any:
 
 def origin(hint: Any) -> Any:
     return typing.get_origin(hint) or hint
+
+
+def choices_of(hint: Any) -> type[Enum] | None:
+    """The Enum of a field that is one, or a list of them."""
+    kind = (typing.get_args(hint) or (None,))[0] if origin(hint) in (list, tuple) else hint
+    return kind if isinstance(kind, type) and issubclass(kind, Enum) else None
 
 
 def leaves(schema: type, prefix: str = "") -> Iterator[Leaf]:

@@ -10,10 +10,23 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from agent.cli.schemas import RUN_KEYS, Command, Leaf, UsageError, config_folder, flat_yaml, nearest, origin
+from agent.cli.schemas import (
+    RUN_KEYS,
+    Command,
+    Leaf,
+    UsageError,
+    choices_of,
+    config_folder,
+    flat_yaml,
+    nearest,
+    origin,
+)
 
 # Whole numbers are counts and sizes, 0 or more unless their default says otherwise; of these there must be some.
 LEAST = {"episodes": 1, "horizon": 1, "clip_frames": 2, "batch_size": 1}
+# Where the words stand that must be choices of an Enum.
+_WHOLE, _IN_SWEEPS = re.compile(r"\A.*\Z", re.DOTALL), re.compile(r"\A\Z|[^,]+")
+_IN_LISTS = re.compile(r"'[^']*'|\"[^\"]*\"|\$\{[^}]*\}|[^\[\],\s][^\[\],]*")
 
 
 def split_run_keys(command: Command, overrides: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -136,10 +149,9 @@ def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
     bare = "[" not in value and not value.startswith("${") and value not in ("null", "")
     if origin(leaf.hint) in (list, tuple) and bare:
         value = ",".join(f"[{part}]" for part in value.split(",")) if multirun else f"[{value}]"
-    if isinstance(leaf.hint, type) and issubclass(leaf.hint, Enum):
-        value = (
-            ",".join(_enum_name(leaf, v) for v in value.split(",")) if multirun else _enum_name(leaf, value)
-        )
+    if choices := choices_of(leaf.hint):
+        each = _IN_LISTS if origin(leaf.hint) in (list, tuple) else _IN_SWEEPS if multirun else _WHOLE
+        value = each.sub(lambda word: _enum_name(leaf, choices, word.group()), value)
     parser = OverridesParser.create()
     if leaf.hint in (str, Path):
         words = value.split(",") if multirun else [value]
@@ -172,15 +184,15 @@ def _quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _enum_name(leaf: Leaf, word: str) -> str:
+def _enum_name(leaf: Leaf, choices: type[Enum], word: str) -> str:
     """Members are known to OmegaConf by name; a user may type name or value in any case."""
     word = word.strip("'\" ")
-    for member in leaf.hint:
+    for member in choices:
         if word.lower() in (member.name.lower(), str(member.value).lower()):
             return member.name
     if word == "null" or word.startswith("${"):
         return word
-    raise UsageError(f"{leaf.key}={word}: no such choice; {nearest(word, [m.name for m in leaf.hint])}")
+    raise UsageError(f"{leaf.key}={word}: no such choice; {nearest(word, [m.name for m in choices])}")
 
 
 def _check_value(leaf: Leaf, value: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from agent.choices import TaskName
 from agent.collect import CollectSettings, collect
 from agent.imagine_report import report_imagination
 from agent.session import ending, open_session, play_session
@@ -26,7 +27,7 @@ GAP_PX = 10
 
 def demo_pictures(model: str, work: Path, out: Path) -> None:
     """The demo: six moments of its film, its filmstrip, and its recording as the viewer shows it."""
-    config = SessionConfig(model=model, task="pick_place", final_only=True, seed=DEMO_SEED)
+    config = SessionConfig(model=model, task=TaskName.pick_place, final_only=True, seed=DEMO_SEED)
     session = open_session(config)
     try:
         played = play_session(session, config, work, say=lambda _: None)

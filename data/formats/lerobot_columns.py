@@ -161,7 +161,7 @@ class Columns:
         wanted = self._joints_in("action")
         if pose is None and wanted is not None and joints is not None and wanted.shape == joints.shape:
             # The same tool on the commanded joints, whichever point the log calls its end effector.
-            flange = LogOptions(kinematics=self.options.kinematics, tool="flange")
+            flange = LogOptions(kinematics=self.options.kinematics, tool=Tool.flange)
             change = tool_of_joints(wanted, flange, self.file) @ np.linalg.inv(
                 tool_of_joints(joints, flange, self.file)
             )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from ..arm import Limits
 
 FIRST_SPEED = 0.1  # of full speed, until the operator asks for more
 CLIENT_OF = {"fr3": "franky", "panda": "panda", "droid": "droid"}
+
+
+class Robot(StrEnum):
+    fr3 = "fr3"
+    panda = "panda"
+    droid = "droid"
 
 
 @dataclass(kw_only=True)
@@ -19,7 +26,7 @@ class FrankaConfig:
 
     host: str = ""
     """Address of the robot's control, or of DROID's server."""
-    robot: str = "fr3"
+    robot: Robot = Robot.fr3
     """fr3, panda (also called FER) or droid."""
     client: str = ""
     """franky, pylibfranka, panda or droid; empty: the robot's usual one."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from agent.choices import Mode
 from agent.cli.runs import Run
 from agent.settings import DrivenConfig, EnvConfig, Proportions
 
@@ -43,7 +44,7 @@ class Config:
     """How much of what."""
     model: str = "forearm-panda"
     """The agent's model, for hand=agent and hand=corrected: a shipped one's name, or a folder."""
-    mode: str = "policy"
+    mode: Mode = Mode.policy
     """How that agent decides: policy, planner or both."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.choices import Format, Written
 from agent.cli.runs import Run
 from data.options import LogOptions
 
@@ -17,9 +18,9 @@ class Config(LogOptions):
     """The log to read, in any format that Forearm reads."""
     to: Path
     """A folder for the new log."""
-    format: str | None = None
+    format: Format | None = None
     """Format of the log to read, where it cannot be found out by looking."""
-    to_format: str = "droid"
+    to_format: Written = Written.droid
     """Format to write: droid or lerobot."""
 
 
@@ -40,7 +41,7 @@ def run(config: Config, run: Run) -> int:
         if done in (1, total) or done % max(1, total // 10) == 0:
             run.say(f"{done} of {total} episodes")
 
-    report = convert(log, config.to, format=config.to_format, progress=tell)
+    report = convert(log, config.to, format=str(config.to_format), progress=tell)
     say_report(report, run)
     if not report.accepted:
         run.say(f"nothing was written to {config.to}: no episode could be used")

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.choices import Goals, Method, Simulator, Split, TaskName
 from agent.cli.runs import Run
 from agent.settings import ConfiguratorSettings, CostSettings
 from envs.scenes import SceneConfig
@@ -15,19 +16,17 @@ from envs.scenes import SceneConfig
 class Config:
     """Measure success: tasks x engines x methods x goals x splits, with baselines and 95 % intervals."""
 
-    tasks: list[str] = field(default_factory=lambda: ["reach", "grasp", "reach_with_object", "pick_place"])
+    tasks: list[TaskName] = field(default_factory=lambda: list(TaskName))
     """reach, grasp, reach_with_object, pick_place."""
-    engines: list[str] = field(default_factory=lambda: ["mujoco"])
+    engines: list[Simulator] = field(default_factory=lambda: [Simulator.mujoco])
     """mujoco, pybullet."""
-    methods: list[str] = field(
-        default_factory=lambda: ["random", "hold", "scripted", "blind", "policy", "planner", "both"]
-    )
+    methods: list[Method] = field(default_factory=lambda: [m for m in Method if m is not Method.ceiling])
     """random, hold, scripted, blind (sees nothing, knows the goal's pose), policy (Mode 1), planner (Mode 2), both,
     ceiling (the true simulator as world model)."""
-    goals: list[str] = field(default_factory=lambda: ["image"])
+    goals: list[Goals] = field(default_factory=lambda: [Goals.image])
     """image (all sub-goal pictures), final (the last one alone), image_pose (with their poses), moved and final_moved
     (the object was moved 3 cm after the pictures were taken)."""
-    splits: list[str] = field(default_factory=lambda: ["train"])
+    splits: list[Split] = field(default_factory=lambda: [Split.train])
     """train, held_out (shapes, colours, camera angles that no training saw)."""
     episodes: int = 20
     """Trials in each cell."""
@@ -64,7 +63,8 @@ def run(config: Config, run: Run) -> int:
     from agent.trials import Trial
 
     settings = EvaluateSettings(
-        tasks=config.tasks, engines=config.engines, methods=config.methods, goals=config.goals, splits=config.splits,
+        tasks=[*map(str, config.tasks)], engines=[*map(str, config.engines)], methods=[*map(str, config.methods)],
+        goals=[*map(str, config.goals)], splits=[*map(str, config.splits)],
         episodes=config.episodes, seed=config.seed, model=config.model, workers=config.workers, scene=config.scene,
         agent=AgentSettings(
             planner=planner_from(config.planner), cost=config.cost, configurator=config.configurator, stop_on_surprise=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.choices import TaskName
 from agent.cli.runs import Run
 from agent.settings import EnvConfig
 
@@ -17,7 +18,7 @@ class Config:
 
     model: str = "forearm-panda"
     """A shipped model's name, or a folder; it says how far the goal is."""
-    task: str = "pick_place"
+    task: TaskName = TaskName.pick_place
     """The scene to lay out: reach, grasp, reach_with_object, pick_place."""
     seed: int = 0
     """Seed of the scene; give `plan` the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.choices import Format
 from agent.cli.runs import Run
 from data.options import LogOptions
 
@@ -15,7 +16,7 @@ class Config(LogOptions):
 
     data: Path
     """A log in any format that Forearm reads."""
-    format: str | None = None
+    format: Format | None = None
     """Its format, where it cannot be found out by looking."""
     episode: int | None = None
     """Number of an episode to write a Rerun recording of."""

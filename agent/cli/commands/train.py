@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.choices import Head
 from agent.cli.learning import LearningConfig, learn, learn_heads
 from agent.cli.runs import Run
 
@@ -12,7 +13,7 @@ from agent.cli.runs import Run
 class Config(LearningConfig):
     """Train a world model on logs, or adapt one to your robot (from=), then its heads; says whether it got better."""
 
-    heads: list[str] = field(default_factory=lambda: ["policy", "critic", "body"])
+    heads: list[Head] = field(default_factory=lambda: [Head.policy, Head.critic, Head.body])
     """Heads trained afterwards on frozen latents: policy, critic, body, ensemble, decoder."""
     head_steps: dict[str, int] = field(default_factory=dict)
     """Steps of a head, where its usual number does not suit."""
@@ -31,6 +32,7 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
+    heads = [*map(str, config.heads)]
     if config.only_heads:
-        return learn_heads(config, run, config.heads, config.head_steps)
-    return learn(config, run, heads=config.heads, head_steps=config.head_steps)
+        return learn_heads(config, run, heads, config.head_steps)
+    return learn(config, run, heads=heads, head_steps=config.head_steps)
