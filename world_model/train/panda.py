@@ -62,6 +62,8 @@ class PandaRecipe:
     frame_jitter: float = 0.03
     """The same for each frame by itself, and as much again added (of 255): what a codec or an exposure does.  It
     cannot be predicted, so the latent learns to leave it out."""
+    hue_turn: float = 0.0
+    """Greatest turn of all hues [degrees], the same for all frames of a clip and its goals: things in other colours."""
 
     def build(self, conventions: Conventions) -> nn.Module:
         return self.learner(CompactModel(conventions, **(self.model or {})))
@@ -134,13 +136,25 @@ class PandaRecipe:
         """uint8 [B, T, V, H, W, 3] in another light."""
         B, T, V = frames.shape[:3]
 
-        def within(greatest: float, *lead: int) -> Tensor:
-            drawn = torch.rand(*lead, 1, 1, 3, generator=generator, device=frames.device)
+        def within(greatest: float, *shape: int) -> Tensor:
+            drawn = torch.rand(*shape, generator=generator, device=frames.device)
             return greatest * (2 * drawn - 1)
 
-        factor = (1 + within(self.colour_jitter, B, 1, 1)) * (1 + within(self.frame_jitter, B, T, V))
-        offset = 255 * within(self.frame_jitter, B, T, V)
-        return torch.addcmul(offset.bfloat16(), frames.bfloat16(), factor.bfloat16()).clamp_(0, 255)
+        factor = (1 + within(self.colour_jitter, B, 1, 1, 1, 3)) * (
+            1 + within(self.frame_jitter, B, T, V, 1, 3)
+        )
+        offset = 255 * within(self.frame_jitter, B, T, V, 1, 3)
+        mixing = hues_turned(torch.deg2rad(within(self.hue_turn, B, 1, 1))) * factor
+        pixels = frames.flatten(0, 2).flatten(1, 2).bfloat16()
+        lit = torch.baddbmm(offset.flatten(0, 2).bfloat16(), pixels, mixing.flatten(0, 2).bfloat16())
+        return lit.clamp_(0, 255).view(frames.shape)
+
+
+def hues_turned(radians: Tensor) -> Tensor:
+    """[..., 3, 3], for rows of RGB: a turn about grey, which stays as it is."""
+    c, s = radians.cos() + (1 - radians.cos()) / 3, radians.sin() / 3**0.5
+    d = (1 - radians.cos()) / 3
+    return torch.stack([c, d + s, d - s, d - s, c, d + s, d + s, d - s, c], -1).unflatten(-1, (3, 3))
 
 
 def touch_error(guess: Tensor, held: Tensor) -> Tensor:
