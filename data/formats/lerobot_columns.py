@@ -12,6 +12,7 @@ import pyarrow as pa
 from data.checks import Damaged
 from data.formats.fields import Keys, LogOptions, closedness_of, tool_of_joints
 from data.formats.rotations import euler_of, rotation_of
+from data.options import Tool
 
 POSE = (
     "observation.state.cartesian_position", "observation.cartesian_position", "cartesian_position",
