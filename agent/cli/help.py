@@ -11,6 +11,7 @@ import sys
 import textwrap
 import typing
 from enum import Enum
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ def unit_of(name: str) -> str:
     return UNITS.get(last, "")
 
 
+@cache
 def field_sentences(schema: type) -> dict[str, str]:
     """The string under each field of a dataclass."""
     found: dict[str, str] = {}

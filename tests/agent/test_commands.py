@@ -57,7 +57,7 @@ def test_plan_to_a_recorded_step(forearm, tiny_model, collected):
 def test_plan_says_what_does_not_fit(forearm, tiny_model):
     status, _, err = forearm("plan", f"model={tiny_model}", "task=juggle", SEES)
     assert status == 2
-    assert "no task 'juggle'" in err
+    assert "task=juggle: no such choice; there are: grasp" in err
     status, _, err = forearm("plan", f"model={tiny_model}", "task=reach", "env.image_size_px=64")
     assert status == 2
     assert "the model sees 32 x 32 pixels, the frames are 64 x 64" in err
@@ -168,14 +168,14 @@ def test_evaluate_and_resume(forearm, tiny_model):
     assert Path("table/trials.jsonl").read_text() == before
     status, _, err = forearm("evaluate", "tasks=[juggle]", "workers=1")
     assert status == 2
-    assert "no task 'juggle'; there are reach" in err
+    assert "tasks=juggle: no such choice; there are: grasp" in err
 
 
 @pytest.mark.parametrize("command", ["plan", "demo"])
 def test_a_wrong_mode_is_named_before_anything_is_loaded(forearm, command):
     status, _, err = forearm(command, "configurator.mode=plannr", "--cfg")
     assert status == 2
-    assert "mode=plannr: no such mode; there are policy, planner, both" in err
+    assert "mode=plannr: no such choice; nearest: planner" in err
     status, _, err = forearm(command, "view=livee", "--cfg")
     assert status == 2
     assert "view=livee: no such choice; nearest: live" in err

@@ -112,6 +112,12 @@ class Shell:
             capture_output=True, text=True, cwd=self.cwd, env=self.environment, timeout=timeout,
         )  # fmt: skip
 
+    def python(self, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code, *words],
+            capture_output=True, text=True, cwd=self.cwd, env=self.environment, timeout=250,
+        )  # fmt: skip
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [self.forearm, *words],
