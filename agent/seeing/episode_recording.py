@@ -10,6 +10,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 
 from agent.seeing.robot_view import RobotView
+from agent.seeing.rows import Rows
 from agent.seeing.stream import VideoStream
 from data.checks import Finding
 from data.sampling import measured_poses
@@ -87,7 +88,8 @@ def _transform(matrix: np.ndarray) -> rr.Transform3D:
 def _log_arm(recording: rr.RecordingStream, episode: Episode) -> None:
     """The arm where its joints are known, the tool and its path always, and in simulation the objects."""
     joints = episode.joints
-    robot = RobotView(recording) if joints is not None and joints.shape[1] == 7 else None
+    rows = Rows(recording)
+    robot = RobotView(recording, rows) if joints is not None and joints.shape[1] == 7 else None
     path = [episode.ee_position.astype(np.float32)]
     recording.log("world/path", rr.LineStrips3D(path, colors=[[59, 111, 181]], radii=0.002), static=True)
     if episode.commanded is not None and np.isfinite(episode.commanded[:, :3]).all():
@@ -101,6 +103,7 @@ def _log_arm(recording: rr.RecordingStream, episode: Episode) -> None:
         recording.log(f"world/objects/{name}", box, static=True)
     for row in range(len(episode)):
         _at(recording, episode, row)
+        rows.at(row=row, time=float(episode.time_s[row]))
         if robot is not None and joints is not None:
             robot.show(joints[row], float(episode.closedness[row]))
         turn = rr.Quaternion(xyzw=episode.ee_quaternion[row])
@@ -109,6 +112,7 @@ def _log_arm(recording: rr.RecordingStream, episode: Episode) -> None:
             turn = rr.Quaternion(xyzw=poses[row, 3:])
             place = rr.Transform3D(translation=poses[row, :3], quaternion=turn)
             recording.log(f"world/objects/{name}", place)
+    rows.send()
 
 
 def _log_plots(recording: rr.RecordingStream, episode: Episode) -> None:

@@ -11,6 +11,7 @@ import rerun as rr
 from agent.agent import Step
 
 from .imagery import DREAM, REAL
+from .rows import Rows, scalars
 
 WARN = (200, 85, 61)
 # The terms of an energy, in order; neither blue nor green.
@@ -19,10 +20,10 @@ AXES = "xyz"
 
 
 class Plots:
-    """Logs one value a curve and step, at the recording's current time."""
+    """Adds one value a curve and step to the rows."""
 
-    def __init__(self, recording: rr.RecordingStream) -> None:
-        self._recording = recording
+    def __init__(self, recording: rr.RecordingStream, rows: Rows) -> None:
+        self._recording, self._rows = recording, rows
         self._expected: np.ndarray | None = None  # [7], the pose that was imagined for the next step
         self._terms: list[str] = []
         self._look("pose/real", REAL, *AXES)
@@ -72,4 +73,4 @@ class Plots:
         self._recording.log(f"plots/{name}", line, static=True)
 
     def _log(self, name: str, value: Any) -> None:
-        self._recording.log(f"plots/{name}", rr.Scalars(value))
+        self._rows.add(f"plots/{name}", scalars, np.atleast_1d(np.asarray(value, np.float64)))

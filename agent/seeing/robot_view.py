@@ -12,6 +12,8 @@ import rerun as rr
 from envs.meshes import read_obj
 from envs.panda import panda_folder, panda_spec
 
+from .rows import Rows, transforms
+
 _DARK = ("panda_hand", "panda_leftfinger", "panda_rightfinger")
 _CELL_M = 0.009  # of the grid that vertices are merged on; hand and fingers have a finer one
 _FINE_CELL_M = 0.005
@@ -20,8 +22,8 @@ _FINE_CELL_M = 0.005
 class RobotView:
     """Draws an arm at `root` from its joints; needs no simulator, so that real arms look the same."""
 
-    def __init__(self, recording: rr.RecordingStream, root: str = "world/arm") -> None:
-        self._recording, self._root = recording, root
+    def __init__(self, recording: rr.RecordingStream, rows: Rows, root: str = "world/arm") -> None:
+        self._rows, self._root = rows, root
         self._model = panda_spec().compile()
         self._data = mujoco.MjData(self._model)
         self._links = [
@@ -29,6 +31,7 @@ class RobotView:
             for i in range(1, self._model.nbody)
             if self._model.body(i).name not in ("panda_grasptarget", "panda_link8")  # these have no shape
         ]
+        self._ids = [self._model.body(link).id for link in self._links]
         for link in self._links:
             shape = {"panda_leftfinger": "finger", "panda_rightfinger": "finger"}.get(
                 link, link.removeprefix("panda_")
@@ -49,15 +52,13 @@ class RobotView:
             )
 
     def show(self, joints: np.ndarray, closedness: float) -> None:
-        """Log where every link is, at the recording's current time."""
+        """Add to the rows where every link is."""
         self._data.qpos[:7] = joints
         self._data.qpos[7:9] = 0.04 * (1.0 - closedness)
         mujoco.mj_kinematics(self._model, self._data)
-        for link in self._links:
-            body = self._data.body(link)
-            w, x, y, z = (float(v) for v in body.xquat)
-            place, turn = body.xpos.astype(np.float32), rr.Quaternion(xyzw=[x, y, z, w])
-            self._recording.log(f"{self._root}/{link}", rr.Transform3D(translation=place, quaternion=turn))
+        turns = self._data.xquat[self._ids][:, [1, 2, 3, 0]]
+        for link, placed in zip(self._links, np.hstack([self._data.xpos[self._ids], turns]), strict=True):
+            self._rows.add(f"{self._root}/{link}", transforms, placed)
 
 
 @cache

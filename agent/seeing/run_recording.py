@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from .maps import can_map
 from .nearest import RealFrames
 from .plots import Plots
 from .robot_view import RobotView
+from .rows import Rows, points, strips, transforms
 from .stream import VideoStream
 from .viewer import open_viewer
 
@@ -69,15 +72,19 @@ class RunRecording:
         self._path: list[np.ndarray] = []
         self._streams = {c: VideoStream(self._recording, f"cameras/{c}") for c in cameras}
         self._imagery = Imagery(self._recording, mind, cameras, real) if mind is not None else None
+        self._rows = Rows(self._recording)
+        self._looks: dict[str, Any] = {}  # of objects: what was logged of them
+        self._cloudy = False
         self._show_room(limits)
-        self._robot = RobotView(self._recording)
-        self._plots = Plots(self._recording)
+        self._robot = RobotView(self._recording, self._rows)
+        self._plots = Plots(self._recording, self._rows)
         self._brief = list(brief)
 
     def __call__(self, step: Step) -> None:
         observation, log = step.percept.observation, self._recording.log
         self._recording.set_time("step", sequence=step.index)
         self._recording.set_time("time", duration=observation.time_s)
+        self._rows.at(step=step.index, time=float(observation.time_s))
         self._robot.show(observation.joints, float(observation.pose[6]))
         self._show_objects()
         for name, stream in self._streams.items():
@@ -98,8 +105,11 @@ class RunRecording:
             self._imagery.add(step, goal.frames)
             if self._live:
                 self._imagery.draw()
+        if self._live:
+            self._rows.send()
 
     def close(self) -> None:
+        self._rows.send()
         if self._imagery is not None:
             self._imagery.draw()
         self._recording.flush()
@@ -118,49 +128,46 @@ class RunRecording:
             fill_mode="solid",
         )  # fmt: skip
         log("world/table", table, static=True)
+        for name, colour, radius in (("path", REAL, 0.002), ("imagined/path", DREAM, 0.003)):
+            log(f"world/{name}", rr.LineStrips3D.from_fields(colors=[colour], radii=[radius]), static=True)
+        for name, radius in (("steps", 0.007), ("candidates", 0.0025)):
+            log(f"world/imagined/{name}", rr.Points3D.from_fields(radii=[radius]), static=True)
 
     def _show_plan(self, step: Step) -> None:
         """Where the hand was, where it is imagined to go, and the ends of all candidates, iteration by iteration."""
         assert step.decision is not None
-        log, plan = self._recording.log, step.decision.plan
+        rows, plan = self._rows, step.decision.plan
         imagined = plan.imagined.poses[0, 0].numpy()  # [H, 7]
         here = step.percept.observation.pose[:3]
         self._path.append(here.astype(np.float32))
-        log("world/path", rr.LineStrips3D([np.stack(self._path)], colors=[REAL], radii=0.002))
-        ahead = np.concatenate([here[None], imagined[:, :3]])
-        fading = [[*DREAM, int(255 - 150 * h / len(imagined))] for h in range(len(imagined))]
-        log("world/imagined/path", rr.LineStrips3D([ahead], colors=[DREAM], radii=0.003))
-        log("world/imagined/steps", rr.Points3D(ahead[1:], colors=fading, radii=0.007))
-        if not plan.clouds:  # Mode 1 drew none: those of an earlier step would stay
-            log("world/imagined/candidates", rr.Clear(recursive=False))
+        rows.add("world/path", strips, np.stack(self._path))
+        ahead = np.concatenate([here[None], imagined[:, :3]]).astype(np.float32)
+        fading = np.array(
+            [[*DREAM, int(255 - 150 * h / len(imagined))] for h in range(len(imagined))], np.uint8
+        )
+        rows.add("world/imagined/path", strips, ahead)
+        rows.add("world/imagined/steps", points, (ahead[1:], fading))
+        if self._cloudy and not plan.clouds:  # Mode 1 drew none: those of an earlier step would stay
+            self._recording.log("world/imagined/candidates", rr.Clear(recursive=False))
+        self._cloudy = bool(plan.clouds)
         for number, cloud in enumerate(plan.clouds):
-            self._recording.set_time("iteration", sequence=number)
             energies = cloud["energies"][0].numpy()
             best = np.argsort(energies)[:MOST_POINTS]
             ends = cloud["poses"][0, :, -1, :3].numpy()[best]
             ends = np.round(ends * 2048) / 2048  # half a millimetre; zeros at the end of a number compress
-            log("world/imagined/candidates", rr.Points3D(ends, colors=_shades(energies[best]), radii=0.0025))
-        self._recording.reset_time()
+            rows.add("world/imagined/candidates", points, (ends, _shades(len(best))), iteration=number)
 
     def _show_objects(self) -> None:
+        """Each object's look once, and again where it changes; where it is at every step."""
         if self._truth is None:
             return
         scene = self._truth.scene
         for name, pose in self._truth.object_poses().items():
-            item = scene.object(name)
-            colour = [int(255 * c) for c in item.colour]
-            half = [item.half_width_m, item.half_width_m, item.half_height_m]
-            turn = rr.Quaternion(xyzw=[float(v) for v in pose[3:]])
-            if item.shape == "cube":
-                shape: Any = rr.Boxes3D(
-                    centers=[pose[:3]], half_sizes=[half], quaternions=[turn], colors=[colour], fill_mode="solid"
-                )  # fmt: skip
-            else:
-                shape = rr.Cylinders3D(
-                    lengths=[2 * item.half_height_m], radii=[item.half_width_m], centers=[pose[:3]], quaternions=[turn],
-                    colors=[colour], fill_mode="solid",
-                )  # fmt: skip
-            self._recording.log(f"world/objects/{name}", shape)
+            entity, item = f"world/objects/{name}", scene.object(name)
+            if self._looks.get(name) != item:
+                self._looks[name] = replace(item)
+                self._recording.log(entity, _look(item))
+            self._rows.add(entity, transforms, np.array(pose, np.float64))
 
 
 def _jpeg(frame: np.ndarray) -> rr.EncodedImage:
@@ -169,8 +176,19 @@ def _jpeg(frame: np.ndarray) -> rr.EncodedImage:
     return rr.EncodedImage(contents=buffer.getvalue(), media_type="image/jpeg")
 
 
-def _shades(energies: np.ndarray) -> np.ndarray:
-    """Blue for the best, pale for the worst."""
-    rank = np.argsort(np.argsort(energies)) / max(1, len(energies) - 1)
+def _look(item: Any) -> Any:
+    colour = [int(255 * c) for c in item.colour]
+    if item.shape == "cube":
+        half = [item.half_width_m, item.half_width_m, item.half_height_m]
+        return rr.Boxes3D(half_sizes=[half], colors=[colour], fill_mode="solid")
+    return rr.Cylinders3D(
+        lengths=[2 * item.half_height_m], radii=[item.half_width_m], colors=[colour], fill_mode="solid"
+    )
+
+
+@cache
+def _shades(count: int) -> np.ndarray:
+    """From blue for the best to pale for the worst: uint8 [count, 3]."""
+    share = np.linspace(0, 1, count)[:, None]
     best, worst = np.array([37, 99, 190]), np.array([214, 202, 170])
-    return (best + rank[:, None] * (worst - best)).astype(np.uint8)
+    return (best + share * (worst - best)).astype(np.uint8)

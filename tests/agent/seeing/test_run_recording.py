@@ -17,10 +17,8 @@ import pytest
 import rerun as rr
 from rerun.chunk import RrdReader
 
-from agent.arms import open_arm
 from agent.seeing import run_recording
 from agent.seeing.imagery import DREAM, REAL, painted
-from agent.seeing.robot_view import RobotView
 from agent.seeing.run_recording import RunRecording
 from agent.seeing.stream import enlarged
 from agent.seeing.viewer import KEEPS_TO_ITSELF
@@ -84,7 +82,7 @@ def test_reruns_own_checker_finds_nothing(run):
 def test_everything_is_in_it_at_every_step(run, chunks):
     seen = len(run.played.outcome.steps)
     assert seen == STEPS + 1
-    each_step = ["world/arm/panda_hand", "world/arm/panda_leftfinger", "world/objects/object"]
+    each_step = ["world/arm/panda_hand", "world/arm/panda_leftfinger"]
     each_step += [
         "plots/pose/real",
         "plots/gripper/real",
@@ -104,6 +102,7 @@ def test_everything_is_in_it_at_every_step(run, chunks):
         assert {"step", "time"} <= timelines(chunks, f"/{entity}"), entity
     for entity in each_plan:
         assert rows(chunks, f"/{entity}") == STEPS, entity
+    assert rows(chunks, "/world/objects/object") == seen + 1, "its place at every step, its look once"
     assert rows(chunks, "/world/imagined/candidates") >= 2 * STEPS
     assert {"step", "iteration"} <= timelines(chunks, "/world/imagined/candidates")
     assert "iteration" not in timelines(chunks, "/cameras/wrist")
@@ -111,6 +110,31 @@ def test_everything_is_in_it_at_every_step(run, chunks):
         assert rows(chunks, f"/{once}") >= 1, once
     for fixed in ("/world/envelope", "/world/table", "/world/arm/panda_link0"):
         assert any(chunk.is_static for chunk in chunks[fixed]), fixed
+
+
+def test_each_iterations_cloud_is_coloured_by_its_energy(run, chunks):
+    """All candidates of a small search, the best first and bluest; the numbers are those of the plan."""
+    drawn = {}
+    for chunk in chunks["/world/imagined/candidates"]:
+        if "iteration" in chunk.timeline_names:
+            batch = chunk.to_record_batch()
+            columns = {name.rpartition(":")[2]: batch[name].to_pylist() for name in batch.schema.names}
+            for at in zip(*(columns[n] for n in ("step", "iteration", "positions", "colors")), strict=True):
+                drawn[at[:2]] = at[2:]
+    clouds = {
+        (step.index, i): cloud
+        for step in run.played.outcome.steps if step.decision is not None
+        for i, cloud in enumerate(step.decision.plan.clouds)
+    }  # fmt: skip
+    assert set(drawn) == set(clouds)
+    for at, cloud in clouds.items():
+        ends, colours = drawn[at]
+        best = cloud["energies"][0].argsort()
+        wanted = cloud["poses"][0, best, -1, :3].numpy()
+        np.testing.assert_allclose(np.array(ends), wanted, atol=5e-4)
+        blue = [(c >> 8 & 255) - (c >> 24) for c in colours]
+        assert blue == sorted(blue, reverse=True)
+        assert blue[0] == 190 - 37
 
 
 def colour_of(chunks, entity):
@@ -285,55 +309,6 @@ def test_who_ends_without_a_judge_goes_by_the_agents_own_word():
             outcome=Outcome(status=status, steps=[], goals=[]), success=None, distance_m=None, seconds=0
         )
         assert succeeded(played) is good
-
-
-@pytest.fixture
-def driven():
-    arm, driver = open_arm(EnvConfig(image_size_px=PX, cameras=["wrist"]))
-    arm.reset(seed=5)
-    yield arm, driver
-    arm.close()
-
-
-class Log:
-    """Keeps what is logged."""
-
-    def __init__(self):
-        self.entities = {}
-
-    def log(self, entity, content, **_):
-        self.entities.setdefault(entity, []).append(content)
-
-
-def test_links_are_drawn_where_the_simulator_has_them(driven):
-    arm, driver = driven
-    log = Log()
-    view = RobotView(log)
-    for action in ([0.05, 0.03, -0.04, 0, 0, 0.2, 0], [0, -0.05, 0, 0.1, 0, 0, 0.9]):
-        arm.act(np.array(action, float))
-        seen = arm.observe()
-        view.show(seen.joints, float(seen.pose[6]))
-        for link in [
-            *(f"panda_link{i}" for i in range(8)),
-            "panda_hand",
-            "panda_leftfinger",
-            "panda_rightfinger",
-        ]:
-            drawn, body = log.entities[f"world/arm/{link}"][-1], driver.data.body(link)
-            at = np.array(drawn.translation.as_arrow_array().to_pylist()[0])
-            turn = np.array(drawn.quaternion.as_arrow_array().to_pylist()[0])
-            np.testing.assert_allclose(at, body.xpos, atol=2e-3, err_msg=link)
-            np.testing.assert_allclose(abs(turn @ body.xquat[[1, 2, 3, 0]]), 1, atol=1e-4, err_msg=link)
-
-
-def test_every_link_has_a_shape():
-    log = Log()
-    RobotView(log)
-    shapes = {name for name, found in log.entities.items() if any(isinstance(f, rr.Mesh3D) for f in found)}
-    assert len(shapes) == 11
-    for name in shapes:
-        corners = np.array(log.entities[name][0].vertex_positions.as_arrow_array().to_pylist())
-        assert 0.01 < np.ptp(corners, axis=0).max() < 0.5, name
 
 
 def test_the_other_engine_is_recorded_too(tiny_model, tmp_path):
