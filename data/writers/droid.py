@@ -85,6 +85,7 @@ class DroidWriter:
             raise ValueError("an episode needs at least one camera, got none")
         if not lab or "/" in lab:
             raise ValueError(f"lab names a folder: it cannot be {lab!r}")
+        robot, task = str(robot), str(task)  # a member of an Enum is text to all but HDF5
         self.root, self.lab, self.task, self.hz = Path(root), lab, task, float(hz)
         self.cameras = {camera.name: camera for camera in cameras}
         self.serials = serials_of(list(self.cameras))
