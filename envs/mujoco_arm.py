@@ -53,7 +53,6 @@ class MujocoDriver(SimulatedDriver):
         return names
 
     def move_object(self, name: str, offset: np.ndarray) -> None:
-        """Push an object by `offset` [2] metres on the table, as a passer-by would."""
         self.scene.object(name)  # names the others when there is none
         start = int(self.model.joint(name).qposadr[0])
         self.data.qpos[start : start + 2] += offset

@@ -83,6 +83,14 @@ class PybulletDriver(SimulatedDriver):
             )
         }
 
+    def move_object(self, name: str, offset: np.ndarray) -> None:
+        self.scene.object(name)  # names the others when there is none
+        body = self._world.objects[name]
+        (x, y, z), quaternion = self._bullet.getBasePositionAndOrientation(body)
+        speed = self._bullet.getBaseVelocity(body)
+        self._bullet.resetBasePositionAndOrientation(body, (x + offset[0], y + offset[1], z), quaternion)
+        self._bullet.resetBaseVelocity(body, *speed)
+
     def portrait(self, width: int = 640, height: int = 480, camera: str | None = None) -> np.ndarray:
         if self._portrait is None:
             self._portrait = Portrait(self.scene)

@@ -190,6 +190,23 @@ def test_an_object_pushed_off_its_place_moves_in_both_engines(engine):
     arm.close()
 
 
+def test_a_passer_by_moves_an_object_and_pictures_show_it(engine):
+    arm, driver = make_arm(engine, cameras=("exterior_left",), width=64, height=64)
+    seen, before = arm.reset(seed=1), driver.object_poses()[OBJECT]
+    there = before[:3] + np.array([0.03, -0.02, 0])
+    driver.move_object(OBJECT, np.array([0.03, -0.02]))
+    np.testing.assert_allclose(driver.object_poses()[OBJECT][:3], there, atol=1e-9)
+    np.testing.assert_allclose(driver.object_poses()[OBJECT][3:], before[3:], atol=1e-9)
+    now = arm.observe()
+    assert np.abs(now.frames["exterior_left"].astype(int) - seen.frames["exterior_left"]).max() > 60
+    np.testing.assert_array_equal(now.joints, seen.joints)
+    arm.act(np.zeros(7))  # it lies there, on the table
+    np.testing.assert_allclose(driver.object_poses()[OBJECT][:3], there, atol=1e-3)
+    with pytest.raises(ArmError, match="no object 'teapot'"):
+        driver.move_object("teapot", np.zeros(2))
+    arm.close()
+
+
 def test_cups_and_bowls_are_hollow_in_both_engines(engine):
     """A small cube let go above a bowl comes to rest inside it, not on a lid."""
     scene = draw_scene(SceneConfig(distractors=(1, 1)), 0, "held_out")
