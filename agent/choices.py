@@ -106,6 +106,11 @@ class Head(StrEnum):
     decoder = "decoder"
 
 
+class CriticForm(StrEnum):
+    counts = "counts"
+    quasimetric = "quasimetric"
+
+
 class Format(StrEnum):
     """Of a log to read."""
 

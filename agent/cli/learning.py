@@ -10,6 +10,7 @@ from agent.choices import Crop, Fall, GripperAction, ModelKind, Parallel, Precis
 from agent.cli.runs import Run, hardware, plain
 
 if TYPE_CHECKING:
+    from world_model.train.heads import HeadSettings
     from world_model.train.score import ActionScore
 
 
@@ -119,7 +120,14 @@ class LearningConfig:
     """Episodes of these tasks teach the world model and the critic; to the policy they are no example."""
 
 
-def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dict[str, int]) -> int:
+def learn(
+    config: LearningConfig,
+    run: Run,
+    *,
+    heads: list[str],
+    head_steps: dict[str, int],
+    critic: str = "counts",
+) -> int:
     """All stages; a resumed run does what is left of them."""
     from agent.adapting import heads_of
     from agent.learn import Start, finish, learn_world, open_sources
@@ -128,9 +136,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     from world_model.train.heads import DEFAULTS, adapted
     from world_model.train.recipes import Sizes
 
-    unknown = sorted({*heads, *head_steps} - set(DEFAULTS))
-    if unknown:
-        raise ValueError(f"head {unknown[0]!r} is not known; there are {', '.join(DEFAULTS)}")
+    _known_heads([*heads, *head_steps])
     group = join(config.device)
     say = run.say if group.main else (lambda _: None)
     recipe = config.recipe
@@ -176,9 +182,7 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
         "steps": result.step, "loss": result.loss, "seconds": round(result.seconds), "hardware": hardware(),
     }  # fmt: skip
     usual = {name: adapted(name) if start.adapts else DEFAULTS[name] for name in heads}
-    settings = {
-        name: replace(chosen, steps=head_steps.get(name, chosen.steps)) for name, chosen in usual.items()
-    }
+    settings = _head_settings(usual, head_steps, critic)
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
         validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
@@ -200,7 +204,9 @@ def learn(config: LearningConfig, run: Run, *, heads: list[str], head_steps: dic
     return 0
 
 
-def learn_heads(config: LearningConfig, run: Run, heads: list[str], head_steps: dict[str, int]) -> int:
+def learn_heads(
+    config: LearningConfig, run: Run, heads: list[str], head_steps: dict[str, int], critic: str
+) -> int:
     """Heads for a finished model, in a copy of its folder."""
     from agent.learn import open_sources
     from agent.learn_heads import add_heads
@@ -210,9 +216,7 @@ def learn_heads(config: LearningConfig, run: Run, heads: list[str], head_steps: 
 
     if not config.from_:
         raise ValueError("only_heads=true adds heads to a finished model: name it, as in from=forearm-panda")
-    unknown = sorted({*heads, *head_steps} - set(DEFAULTS))
-    if unknown:
-        raise ValueError(f"head {unknown[0]!r} is not known; there are {', '.join(DEFAULTS)}")
+    _known_heads([*heads, *head_steps])
     device = str(join(config.device).device)
     precision, why = choose_precision(config.precision, device.split(":")[0])
     run.say(f"device   {device}, {precision} ({why})")
@@ -225,9 +229,7 @@ def learn_heads(config: LearningConfig, run: Run, heads: list[str], head_steps: 
         workers=config.workers,
         say=run.say,
     )
-    settings = {
-        name: replace(DEFAULTS[name], steps=head_steps.get(name, DEFAULTS[name].steps)) for name in heads
-    }
+    settings = _head_settings({name: DEFAULTS[name] for name in heads}, head_steps, critic)
     run.results["heads"] = add_heads(
         config.from_, heads, sources, out=run.dir, settings=settings, validation=config.validation, seed=config.seed,
         device=device, precision=precision, play_tasks=config.play_tasks, half=config.half, say=run.say,
@@ -239,6 +241,23 @@ def learn_heads(config: LearningConfig, run: Run, heads: list[str], head_steps: 
         run.say(f"{name:8} {folder / name}.safetensors ({size / 1e6:.1f} MB)")
     run.say(f"model    {folder}   use it: forearm plan model={folder}")
     return 0
+
+
+def _known_heads(names: list[str]) -> None:
+    from world_model.train.heads import DEFAULTS
+
+    if unknown := sorted(set(names) - set(DEFAULTS)):
+        raise ValueError(f"head {unknown[0]!r} is not known; there are {', '.join(DEFAULTS)}")
+
+
+def _head_settings(
+    usual: dict[str, HeadSettings], steps: dict[str, int], critic: str
+) -> dict[str, HeadSettings]:
+    """The usual settings with what was asked for in their place."""
+    found = {name: replace(chosen, steps=steps.get(name, chosen.steps)) for name, chosen in usual.items()}
+    if "critic" in found and critic != "counts":
+        found["critic"] = replace(found["critic"], config={**found["critic"].config, "form": critic})
+    return found
 
 
 def _before(config: LearningConfig, sources: list[Any], run: Run) -> ActionScore:

@@ -16,7 +16,9 @@ from .policy import mlp
 from .quasimetric import Quasimetric
 
 FORMS = ("counts", "quasimetric")
-BETA_STEPS = 4.0  # errors beyond count by their size and not by its square: no demonstration takes the shortest way
+BETA_STEPS = (
+    4.0  # errors beyond count by their size and not by its square: no demonstration takes the shortest way
+)
 
 
 class Critic(nn.Module):

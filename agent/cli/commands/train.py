@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.choices import Head
+from agent.choices import CriticForm, Head
 from agent.cli.learning import LearningConfig, learn, learn_heads
 from agent.cli.runs import Run
 
@@ -17,6 +17,8 @@ class Config(LearningConfig):
     """Heads trained afterwards on frozen latents: policy, critic, body, ensemble, decoder."""
     head_steps: dict[str, int] = field(default_factory=dict)
     """Steps of a head, where its usual number does not suit."""
+    critic: CriticForm = CriticForm.counts
+    """counts, or quasimetric: a distance, nothing from a state to itself, no detour shorter, not the same both ways."""
     only_heads: bool = False
     """The model of from= is finished: a copy of it gets `heads`, and nothing else of it changes."""
     resume: str = ""
@@ -32,7 +34,7 @@ EXAMPLES = (
 
 
 def run(config: Config, run: Run) -> int:
-    heads = [*map(str, config.heads)]
+    heads, form = [*map(str, config.heads)], str(config.critic)
     if config.only_heads:
-        return learn_heads(config, run, heads, config.head_steps)
-    return learn(config, run, heads=heads, head_steps=config.head_steps)
+        return learn_heads(config, run, heads, config.head_steps, form)
+    return learn(config, run, heads=heads, head_steps=config.head_steps, critic=form)
