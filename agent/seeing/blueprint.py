@@ -50,7 +50,7 @@ def _plots() -> rrb.Grid:
         "surprise": ("surprise", none),
         "pose": ("position [m]", none),
         "gripper": ("gripper", none),
-        "hand_miss_mm": ("hand off [mm]", none),
+        "hand_miss_mm": ("hand off [mm]", right),
         "milliseconds": ("milliseconds", right),
     }
     shown = [

@@ -33,6 +33,8 @@ class Shown:
     poses: Tensor  # [H, 7] imagined
     decoded: np.ndarray | None  # uint8 [H, V, S, S, 3]
     near: list[Near]  # [H]
+    hand: Tensor | None = None  # [H, 3] where the hand is, read from what was imagined
+    hand_seen: Tensor | None = None  # [H, 3] and from the frames that came
 
     @property
     def frames(self) -> np.ndarray:
@@ -50,11 +52,14 @@ def look_closely(
         steps = range(len(encoded.stretch.frames)) if others else range(start + 1)
         for t in steps:
             real.add(encoded.latents[0, t], encoded.stretch.frames[t].numpy(), f"episode {number}, step {t}")
-    decoder = mind.heads.get("decoder")
+    decoder, body = mind.heads.get("decoder"), mind.heads.get("body")
+    came = shown.latents[0, start + 1 : start + 1 + len(latents)]
     return Shown(
         encoded=shown, start=start, latents=latents, poses=poses,
         decoded=painted(decoder, latents) if decoder is not None else None,
         near=[real.nearest(z) for z in latents],
+        hand=None if body is None else body(latents)[0].detach(),
+        hand_seen=None if body is None else body(came)[0].detach(),
     )  # fmt: skip
 
 

@@ -17,7 +17,11 @@ from .stream import VideoStream
 
 
 def record_imagination(shown: Shown, rolled: RollOuts, cameras: Sequence[str], path: Path) -> Path:
-    """Write the recording and return its path."""
+    """Write the recording and return its path.
+
+    The hand is where a small head reads it from the imagined latents; without one, where the actions tell the model that
+    it went, which is hardly ever wrong.
+    """
     recording = rr.RecordingStream(
         "forearm",
         recording_id=f"{path.parent.name} imagination",
@@ -30,6 +34,17 @@ def record_imagination(shown: Shown, rolled: RollOuts, cameras: Sequence[str], p
     context = stretch.poses[: start + 1, :3].numpy()
     came = stretch.poses[start : start + 1 + len(shown.latents)].numpy()
     dreamt = np.concatenate([came[:1], shown.poses.numpy()])
+    if shown.hand is not None:
+        dreamt[1:, :3] = shown.hand.numpy()
+    kinds = {"imagined": (dreamt[:, :3], DREAM, "read from what was imagined")}
+    if shown.hand is None:
+        kinds["imagined"] = (dreamt[:, :3], DREAM, "told to the model")
+    elif shown.hand_seen is not None:
+        seen = np.concatenate([came[:1, :3], shown.hand_seen.numpy()])
+        kinds["came"] = (seen, REAL, "read from the frames that came")
+    for name, (_, colour, words) in kinds.items():
+        look = rr.SeriesLines(colors=[colour], names=[words])
+        log(f"plots/hand_error_mm/{name}", look, static=True)
     log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
     log("world/before", rr.LineStrips3D([context], colors=[[130, 140, 150]], radii=0.001), static=True)
     try:
@@ -39,7 +54,9 @@ def record_imagination(shown: Shown, rolled: RollOuts, cameras: Sequence[str], p
                 log(f"world/{name}", rr.LineStrips3D([poses[: h + 1, :3]], colors=[colour], radii=0.002))
                 log(f"world/{name}/hand", rr.Points3D(poses[h : h + 1, :3], colors=[colour], radii=0.006))
                 log(f"plots/gripper/{name}", rr.Scalars(float(poses[h, 6])))
-            log("plots/hand_error_mm", rr.Scalars(1000 * float(np.linalg.norm(came[h, :3] - dreamt[h, :3]))))
+            for name, (places, _, _) in kinds.items():
+                error = 1000 * float(np.linalg.norm(came[h, :3] - places[h]))
+                log(f"plots/hand_error_mm/{name}", rr.Scalars(error))
             log("plots/latent_error/imagined", rr.Scalars(rolled.latent[h - 1]))
             log("plots/latent_error/nothing_changes", rr.Scalars(rolled.copy_last[h - 1]))
             log("plots/latent_error/other_actions", rr.Scalars(rolled.wrong_actions[h - 1]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import rerun as rr
+import torch
+from torch import Tensor
 
 from agent.agent import Step
 
@@ -17,20 +19,24 @@ WARN = (200, 85, 61)
 # The terms of an energy, in order; neither blue nor green.
 OTHERS = ((214, 149, 46), (156, 104, 190), (200, 85, 61), (110, 170, 175), (150, 150, 150), (190, 130, 110))
 AXES = "xyz"
+Reads = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Plots:
     """Adds one value a curve and step to the rows."""
 
-    def __init__(self, recording: rr.RecordingStream, rows: Rows) -> None:
-        self._recording, self._rows = recording, rows
+    def __init__(self, recording: rr.RecordingStream, rows: Rows, body: Reads | None = None) -> None:
+        """`body` reads the hand's place off a latent."""
+        self._recording, self._rows, self._body = recording, rows, body
+        self._dreamt: np.ndarray | None = None  # [3], where the hand was imagined to be seen at the next step
         self._expected: np.ndarray | None = None  # [7], the pose that was imagined for the next step
         self._terms: list[str] = []
         self._look("pose/real", REAL, *AXES)
         self._look("pose/imagined", DREAM, *(f"{axis}, imagined" for axis in AXES))
         self._look("gripper/real", REAL, "real")
         self._look("gripper/imagined", DREAM, "imagined")
-        self._look("hand_miss_mm", DREAM, "imagined against real")
+        self._look("hand_miss_mm/told", OTHERS[4], "from where it was sent")
+        self._look("hand_miss_mm/imagined", DREAM, "from where it was imagined")
         self._look("steps_to_go", OTHERS[0], "steps to go")
         self._look("latent_distance", OTHERS[1], "latent distance")
         self._look("surprise/felt", OTHERS[0], "surprise")
@@ -45,7 +51,9 @@ class Plots:
         if expected is not None:
             self._log("pose/imagined", expected[:3])
             self._log("gripper/imagined", expected[6])
-            self._log("hand_miss_mm", 1000 * np.linalg.norm(pose[:3] - expected[:3]))
+            self._log("hand_miss_mm/told", 1000 * np.linalg.norm(pose[:3] - expected[:3]))
+        if self._dreamt is not None:
+            self._log("hand_miss_mm/imagined", 1000 * np.linalg.norm(pose[:3] - self._dreamt))
         self._log("steps_to_go", step.steps_to_go)
         self._log("latent_distance", step.distance)
         if step.surprise is not None:
@@ -53,7 +61,11 @@ class Plots:
             self._log("surprise/limit", 1.0)
         if step.decision is None:
             return
-        self._expected = step.decision.plan.imagined.poses[0, 0, 0].numpy()
+        imagined = step.decision.plan.imagined
+        self._expected = imagined.poses[0, 0, 0].numpy()
+        if self._body is not None:
+            with torch.no_grad():
+                self._dreamt = self._body(imagined.latents[0, 0, 0])[0].numpy()
         for name in ("perceive", "plan"):
             self._log(f"milliseconds/{name}", step.milliseconds[name])
         terms = step.decision.plan.terms

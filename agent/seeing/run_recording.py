@@ -77,7 +77,7 @@ class RunRecording:
         self._cloudy = False
         self._show_room(limits)
         self._robot = RobotView(self._recording, self._rows)
-        self._plots = Plots(self._recording, self._rows)
+        self._plots = Plots(self._recording, self._rows, None if mind is None else mind.heads.get("body"))
         self._brief = list(brief)
 
     def __call__(self, step: Step) -> None:

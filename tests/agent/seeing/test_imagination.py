@@ -23,6 +23,7 @@ from data.types import Conventions
 from world_model.checkpoint import save_model
 from world_model.compact import CompactModel
 from world_model.dense import DenseModel, dense_config
+from world_model.heads.body import Body
 from world_model.heads.decoder import Decoder
 
 SEES = Conventions(image_size=32)
@@ -52,7 +53,7 @@ def compact():
         "depth": 1,
         "heads": 2,
     }
-    heads = {"decoder": Decoder(dim=16, views=2, size=16, width=32).eval()}
+    heads = {"decoder": Decoder(dim=16, views=2, size=16, width=32).eval(), "body": Body(dim=16).eval()}
     return Mind(model=CompactModel(SEES, **config).eval(), heads=heads, normalisation={}, path=None)
 
 
@@ -153,9 +154,29 @@ def test_the_recording_of_a_roll_out(stretches, tmp_path):
     for chunk in reader.stream():
         if not chunk.is_static:
             rows[str(chunk.entity_path)] += chunk.num_rows
-    for entity in ("came", "imagined", "nearest", "world/came", "world/imagined", "plots/hand_error_mm"):
+    for entity in ("came", "imagined", "nearest", "world/came", "world/imagined"):
         assert rows[f"/{entity}"] == HORIZON, entity
     assert path.stat().st_size < 300_000
+
+
+def test_the_hands_error_is_that_of_what_was_imagined(stretches, tmp_path, curve):
+    """It used to be that of the pose that the actions tell: 0.02 mm, which says nothing."""
+    mind = compact()
+    found, shown = closely(mind, stretches)
+    rolled = roll_outs(mind.model, found, horizon=HORIZON)
+    path = record_imagination(shown, rolled, SEES.cameras, tmp_path / "recording.rrd")
+    came = stretches[0].poses[START + 1 : START + 1 + HORIZON, :3]
+    latents = {"imagined": shown.latents, "came": found[0].latents[0, START + 1 : START + 1 + HORIZON]}
+    for kind, seen in latents.items():
+        wanted = 1000 * (mind.heads["body"](seen)[0] - came).norm(dim=-1).detach()
+        np.testing.assert_allclose(curve(path, f"/plots/hand_error_mm/{kind}"), wanted, rtol=1e-4)
+        assert wanted.min() > 1, "a head that learned nothing cannot be right"
+    mind.heads.pop("body")
+    _, told = closely(mind, stretches)
+    path = record_imagination(told, rolled, SEES.cameras, tmp_path / "told.rrd")
+    wanted = 1000 * (told.poses[:, :3] - came).norm(dim=-1)
+    np.testing.assert_allclose(curve(path, "/plots/hand_error_mm/imagined"), wanted, rtol=1e-3, atol=1e-3)
+    assert curve(path, "/plots/hand_error_mm/came") == []
 
 
 def test_a_frame_says_what_is_real():

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import av
@@ -26,6 +27,7 @@ from agent.session import ending, figures_of, open_session, play_session, succee
 from agent.settings import ConfiguratorSettings, EnvConfig, SessionConfig
 from data.video import VideoFrames
 from planners.seeded import Seeded
+from world_model.checkpoint import make_head
 
 PX = 32
 STEPS = 8
@@ -95,6 +97,7 @@ def test_everything_is_in_it_at_every_step(run, chunks):
     each_plan += [
         "plots/milliseconds/plan",
         "plots/gripper/imagined",
+        "plots/hand_miss_mm/told",
         "plots/pose/imagined",
     ]
     for entity in each_step:
@@ -209,11 +212,13 @@ def test_it_opens_well_by_itself_and_is_small(run):
     assert path.stat().st_size < 900_000  # most of it the arm's meshes, which are logged once
 
 
-def record_again(run, path, times=1, **options):
+def record_again(run, path, times=1, mind=None, **options):
     """The same steps once more, `times` times; milliseconds of processor time per step, and those at the end."""
+    session = run.session
+    mind = mind or session.mind
     recording = RunRecording(
-        path, run.session.task, run.session.arm.limits, mind=run.session.mind, truth=run.session.truth, **options
-    )  # fmt: skip
+        path, session.task, session.arm.limits, mind=mind, truth=session.truth, **options
+    )
     took = []
     for number in range(times):
         for step in run.played.outcome.steps:
@@ -224,6 +229,21 @@ def record_again(run, path, times=1, **options):
     started = time.process_time()
     recording.close()
     return took, 1e3 * (time.process_time() - started) / len(took)
+
+
+def test_the_hand_is_off_from_where_it_was_sent_and_from_where_it_was_imagined(run, tmp_path, curve):
+    mind, steps = run.session.mind, run.played.outcome.steps
+    body = make_head("body", {"dim": 16}).eval()
+    path = tmp_path / "hand.rrd"
+    record_again(run, path, mind=replace(mind, heads={**mind.heads, "body": body}))
+    told, imagined = [], []
+    for before, after in pairwise(steps):
+        hand, dreamt = after.percept.observation.pose[:3], before.decision.plan.imagined
+        told.append(1e3 * np.linalg.norm(hand - dreamt.poses[0, 0, 0, :3].numpy()))
+        read = body(dreamt.latents[0, 0, 0])[0].detach().numpy()
+        imagined.append(1e3 * np.linalg.norm(hand - read))
+    np.testing.assert_allclose(curve(path, "/plots/hand_miss_mm/told", "step"), told, rtol=1e-4)
+    np.testing.assert_allclose(curve(path, "/plots/hand_miss_mm/imagined", "step"), imagined, rtol=1e-4)
 
 
 def test_logging_a_step_takes_little_and_seventy_steps_fit(run, tmp_path):
