@@ -63,9 +63,12 @@ def play(
             watch(step)
         return bool(state["success"])
 
-    outcome = agent.pursue(task, seed=seed, on_step=see, stop_when_reached=judge is None)
     video = out / "video.mp4"
-    write_video(video, np.stack(pictures), fps=1.0 / agent.arm.period_s)
+    try:
+        outcome = agent.pursue(task, seed=seed, on_step=see, stop_when_reached=judge is None)
+    finally:  # also of a run that was stopped, as far as it went
+        if pictures:
+            write_video(video, np.stack(pictures), fps=1.0 / agent.arm.period_s)
     return Played(
         outcome=outcome,
         success=state["success"],

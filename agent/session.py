@@ -129,8 +129,13 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
             portrait=config.portrait,
             watchers=(recording,),
         )
-    finally:
+    except KeyboardInterrupt:  # two seconds are left
+        recording.close(pictures=False)
+        raise
+    except BaseException:
         recording.close()
+        raise
+    recording.close()
     played.files["recording"] = recording.path
     report = getattr(session.driver, "report", None)
     if report is not None:

@@ -71,7 +71,16 @@ def parse(words: list[str]) -> Line:
 
 def main(words: list[str] | None = None) -> int:
     """The console script.  Returns the exit status: 0 done, 1 not, 2 the user's error, 130 stopped."""
-    words = list(sys.argv[1:] if words is None else words)
+    status = ended(list(sys.argv[1:] if words is None else words))
+    if words is None and status == STOPPED:
+        from agent.cli.interrupts import end_now
+
+        end_now(status)
+    return status
+
+
+def ended(words: list[str]) -> int:
+    """A command line, run to its end; its exit status."""
     verbose = "-v" in words or "--verbose" in words
     try:
         if words[:1] == ["--complete"]:

@@ -108,9 +108,10 @@ class RunRecording:
         if self._live:
             self._rows.send()
 
-    def close(self) -> None:
+    def close(self, *, pictures: bool = True) -> None:
+        """`pictures=False`: what waits to be painted of the imagined is left out; all that was seen and decided is in."""
         self._rows.send()
-        if self._imagery is not None:
+        if pictures and self._imagery is not None:
             self._imagery.draw()
         self._recording.flush()
         self._recording.disconnect()

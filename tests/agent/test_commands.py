@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from rerun.chunk import RrdReader
 
+from agent import play
 from agent.cli.main import main
+from data.video import VideoFrames
 
 SEES = "env.image_size_px=32"
 SMALL = ("planner=fast", "planner.candidates=16", "planner.iterations=1", "planner.refine=0", "planner.refine_steps=0",
@@ -52,6 +55,25 @@ def test_plan_to_a_recorded_step(forearm, tiny_model, collected):
         assert path.exists(), path
     found = results("here")
     assert (found["status"], found["ending"], found["steps"]) == ("failed", "out of steps", 3)
+
+
+def test_a_plan_that_is_stopped_keeps_what_was_seen(forearm, tiny_model, collected, monkeypatch):
+    def stopped_at_the_second_step(step, task, distance):
+        if step.index == 2:
+            raise KeyboardInterrupt
+        return "step"
+
+    monkeypatch.setattr(play, "describe", stopped_at_the_second_step)
+    words = ("plan", f"model={tiny_model}", "task=pick_place", f"goal=[episode:{collected}@5]", SEES, *SMALL)
+    status, _, err = forearm(
+        *words, "configurator.reached_distance=0", "configurator.reached_steps=0", "out=here"
+    )
+    assert status == 130
+    assert "What was done so far is in here. Go on with: forearm plan" in err
+    assert results("here")["status"] == "interrupted"
+    assert len(VideoFrames(Path("here/video.mp4"))) == 2
+    steps = [c for c in RrdReader(Path("here/recording.rrd")).stream() if "/decisions" in str(c.entity_path)]
+    assert steps, "what was decided is in the recording"
 
 
 def test_plan_says_what_does_not_fit(forearm, tiny_model):
