@@ -62,7 +62,7 @@ class ConfiguratorSettings:
     mode: Mode = Mode.both
     """policy, planner or both (Mode 1 while it gets on and is unsurprised, else Mode 2 around what Mode 1 proposes)."""
     deadline_ms: float | None = None
-    """Time for one plan; none: the planner's own budget."""
+    """Time for one plan; null: the planner's own budget."""
     reached_steps: float = 0.8
     """A sub-goal counts as reached when the critic says that fewer steps are left."""
     reached_distance: float = 0.06

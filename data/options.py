@@ -56,15 +56,15 @@ class LogOptions:
     key_map: dict[str, str] = field(default_factory=dict)
     """Our name to the log's: pose, position, quaternion, closedness, joints, commanded, time, task, success, camera.NAME."""
     cameras: list[str] | None = None
-    """Which cameras to read, by our names; None reads all."""
+    """Which cameras to read, by our names; null reads all."""
     position_scale: float = 1.0
     """What positions are multiplied by to become metres (0.001 for millimetres)."""
     angle_scale: float = 1.0
     """What angles are multiplied by to become radians (0.0174532925 for degrees)."""
     gripper_open: float | None = None
-    """The log's number for an open gripper; None takes what the format says."""
+    """The log's number for an open gripper; null takes what the format says."""
     gripper_closed: float | None = None
-    """The log's number for a closed gripper; None takes what the format says."""
+    """The log's number for a closed gripper; null takes what the format says."""
     gripper_reverse: Reversed = Reversed.none
     """Turn the gripper's numbers round: none, measured, commanded or both."""
     frame: Frame = Frame.base
@@ -72,11 +72,11 @@ class LogOptions:
     arm: Side = Side.right
     """Which arm of a log with two: left or right."""
     kinematics: Chain | None = None
-    """Arm whose forward kinematics turns joints into poses: panda, viperx_300s; None takes a Panda for 7 joints."""
+    """Arm whose forward kinematics turns joints into poses: panda, viperx_300s; null takes a Panda for 7 joints."""
     tool: Tool = Tool.tcp
     """The point whose pose forward kinematics gives: tcp, hand or flange."""
     flip: Flip | None = None
-    """How pictures are turned upright: none, vertical, rotate; None takes what the format says."""
+    """How pictures are turned upright: none, vertical, rotate; null takes what the format says."""
     bgr: bool = False
     """Encoded pictures have red and blue exchanged (their recorder gave RGB to a library that expects BGR)."""
     pauses: Pauses = Pauses.keep
@@ -84,7 +84,7 @@ class LogOptions:
     incomplete: bool = False
     """Read episodes that their recorder did not finish (no metadata)."""
     rate_hz: float | None = None
-    """Rate of the rows where the log has no clock; None takes what the format says."""
+    """Rate of the rows where the log has no clock; null takes what the format says."""
 
     def __post_init__(self) -> None:
         """Callers may give text for a choice."""

@@ -31,7 +31,7 @@ UNITS = {
 }  # fmt: skip
 FIRST_STEPS = (
     "forearm demo                                 plan to a goal image with the shipped model",
-    "forearm collect episodes=50 out=my_logs      record episodes in simulation",
+    "forearm collect episodes=50 to=my_logs       record episodes in simulation",
     "forearm train data=my_logs                   post-train the world model on them",
 )
 
