@@ -57,21 +57,28 @@ class PolicyProposals:
     """Share of the proposals that hold the gripper the other way meanwhile."""
 
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
-        return self.roll(memory, horizon, count, generator)[0]
+        return self._roll(memory, horizon, count, generator, to_the_end=False)[0]
 
-    @torch.no_grad()
     def roll(
         self, memory: Memory, horizon: int, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Imagined]:
         """Proposals [B, count, horizon, 7] and what they would lead to."""
+        actions, after = self._roll(memory, horizon, count, generator, to_the_end=True)
+        latents, poses = (torch.stack(x, 1).unflatten(0, (-1, count)) for x in zip(*after, strict=True))
+        return actions, Imagined(latents=latents, poses=poses)
+
+    @torch.no_grad()
+    def _roll(
+        self, memory: Memory, horizon: int, count: int, generator: torch.Generator, *, to_the_end: bool
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Actions, and latent and pose after each; after the last one only where it is asked for."""
         problems = len(memory.latents)
         context = max(memory.latents.shape[1], getattr(self.model, "context", 1))
         many = _repeated(memory, count)
         goal = self.goal.expand(len(many.latents), -1, -1)
         aside, until, switched = self._moods(problems, count, generator, like=memory.poses)
         taken: list[Tensor] = []
-        latents: list[Tensor] = []
-        poses: list[Tensor] = []
+        after: list[tuple[Tensor, Tensor]] = []
         for step in range(horizon):
             pose = many.poses[:, -1]
             action = self.policy.act(many.latents[:, -1], goal, pose)
@@ -80,11 +87,11 @@ class PolicyProposals:
             closing = action[:, CLOSEDNESS].round()
             action[:, CLOSEDNESS] = torch.where(on_the_way & switched, 1.0 - closing, closing)
             taken.append(action)
+            if step == horizon - 1 and not to_the_end:
+                break
             many = _advanced(many, action, self.model, context)
-            latents.append(many.latents[:, -1])
-            poses.append(many.poses[:, -1])
-        actions, z, s = (torch.stack(x, 1).unflatten(0, (problems, count)) for x in (taken, latents, poses))
-        return actions, Imagined(latents=z, poses=s)
+            after.append((many.latents[:, -1], many.poses[:, -1]))
+        return torch.stack(taken, 1).unflatten(0, (problems, count)), after
 
     def _moods(
         self, problems: int, count: int, generator: torch.Generator, *, like: Tensor

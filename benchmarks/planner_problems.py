@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from data.types import CLOSEDNESS, Conventions, Memory
-from planners.protocols import Imagines
+from planners.protocols import Imagines, Proposes
 
 FIRST_SEED = 31000
 Problem = tuple[Memory, Tensor]
+Proposer = Callable[[Tensor], tuple[Proposes, ...]]
 
 
 def random_model(seed: int = 0) -> Imagines:
@@ -90,15 +91,32 @@ def simulated_problems(model: Any, count: int, horizon: int) -> list[Problem]:
 
 def chosen_model(
     path: str | None, *, random: bool
-) -> tuple[Imagines, str, Callable[[int, int], list[Problem]]]:
-    """The model, what it is, and what makes problems for it."""
-    from world_model.checkpoint import SHIPPED, load_model
+) -> tuple[Imagines, str, Callable[[int, int], list[Problem]], Proposer | None]:
+    """The model, what it is, what makes problems for it, and who proposes plans for a goal where it has a policy."""
+    from agent.actor import PolicyProposals
+    from world_model.checkpoint import SHIPPED, describe, load_heads, load_model
 
     shipped = sorted(p.parent for p in SHIPPED.glob("*/config.json"))
     if path is None and shipped and not random:
         path = str(shipped[0])
     if path is None or random:
         untrained = random_model()
-        return untrained, "random dynamics", lambda count, horizon: random_problems(untrained, count, horizon)
+        return (
+            untrained,
+            "random dynamics",
+            lambda count, horizon: random_problems(untrained, count, horizon),
+            None,
+        )
     model: Any = load_model(path).eval().requires_grad_(False)
-    return model, f"model {Path(path).name}", lambda count, horizon: simulated_problems(model, count, horizon)
+
+    def problems(count: int, horizon: int) -> list[Problem]:
+        return simulated_problems(model, count, horizon)
+
+    if "policy" not in describe(path).heads:
+        return model, f"model {Path(path).name}", problems, None
+    policy: Any = load_heads(path, names=["policy"])["policy"].requires_grad_(False)
+
+    def propose(goal: Tensor) -> tuple[Proposes, ...]:
+        return (PolicyProposals(policy, model, goal),)
+
+    return model, f"model {Path(path).name}", problems, propose

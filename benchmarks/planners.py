@@ -1,7 +1,8 @@
 """Energy against time, planner by planner, on one world model; and what the search itself costs.
 
-Prints tables and writes benchmarks/results/planners.json; `--parts` measures some of it and keeps the rest.  Every
-problem is kept when it is done: the same command, started again after an end that was not wanted, goes on behind it.
+Prints tables and writes benchmarks/results/planners.json; `--parts` and `--only` measure some of it and keep the rest.
+Every problem is kept when it is done: the same command, started again after an end that was not wanted, goes on behind
+it.  "+policy" is the recommended way: a model's policy proposes, what it imagines for that included in the time.
 `--model DIR` takes a trained compact model and builds problems from the simulator; without it the shipped model is
 used, or, where there is none, a compact model with random but smooth dynamics.  Times are CPU seconds of one thread;
 those of the deadline are wall time: measure them on a quiet core.
@@ -16,7 +17,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.planner_problems import Problem, chosen_model
+from benchmarks.planner_tables import against, show_energy, trace, with_rows
 from data.types import CLOSEDNESS, Imagined, Memory
 from planners.actions import ActionSpace
 from planners.cem import CEM
@@ -39,7 +41,7 @@ from planners.gradient import Gradient
 from planners.icem import ICEM
 from planners.local_search import LocalSearch
 from planners.mppi import MPPI
-from planners.protocols import Budget, Imagines, Plan
+from planners.protocols import Budget, Imagines, Proposes
 from planners.search import Search
 from planners.seeded import Seeded
 
@@ -72,6 +74,8 @@ def contestants(horizon: int, box_m: float) -> dict[str, Any]:
     base = ActionSpace()
     space = replace(base, low=[-box_m] * 3 + [*base.low[3:]], high=[box_m] * 3 + [*base.high[3:]], _cache={})
     same: dict[str, Any] = {"space": space, "horizon": horizon}
+    turning = {**same, "space": replace(space, axes=(0, 1, 2, 5, 6), _cache={})}
+    around = {"spread": 0.2, "iterations": 7}  # of the trust region around the best proposal
     near: dict[str, Any] = {"elites": 8, "spread": 0.5, "guesses": 0, "refine_steps": 0}
     if horizon == 1:
         # V-JEPA 2's 8,000 candidates find the bottom of three numbers to a millionth: so must these.
@@ -81,7 +85,9 @@ def contestants(horizon: int, box_m: float) -> dict[str, Any]:
         near |= {"candidates": 40, "iterations": 8, "fewer": 0.9, "smallest": 1e-4, "local": LocalSearch()}
     return {
         "local": Seeded(**same, **near),
-        "local+yaw": Seeded(**{**same, "space": replace(space, axes=(0, 1, 2, 5, 6), _cache={})}, **near),
+        "local+yaw": Seeded(**turning, **near),
+        "local+policy": Seeded(**same, **near | around),
+        "local+yaw+policy": Seeded(**turning, **near | around),
         "seeded": Seeded(
             **same, candidates=64, iterations=6, fewer=0.6, elites=8, spread=0.5, refine=4, refine_steps=20
         ),
@@ -93,14 +99,20 @@ def contestants(horizon: int, box_m: float) -> dict[str, Any]:
 
 
 def energy_against_time(
-    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float, only: Sequence[str], kept: Path
+    model: Imagines, problems: list[Problem], *, horizon: int, samples: int, box_m: float, only: Sequence[str], kept: Path,
+    propose: Callable[[Tensor], tuple[Proposes, ...]] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Every planner on every problem, in turns; the reference is V-JEPA 2's planner, whose rotations stay zero.
 
     What was found of each problem goes into the file `kept`; what is there already is not done again.
     """
     reference = CEMVJepa2(horizon=horizon, samples=samples, iterations=10, maxnorm_m=box_m)
-    planners = {n: p for n, p in contestants(horizon, box_m).items() if not only or n in only}
+    planners = contestants(horizon, box_m)
+    if unknown := sorted(set(only) - set(planners)):
+        raise SystemExit(f"no planner {unknown[0]!r} here; there are {', '.join(planners)}")
+    planners = {n: p for n, p in planners.items() if n in only or not only}
+    if propose is None:
+        planners = {n: p for n, p in planners.items() if not n.endswith("+policy")}
     settings = hashlib.sha256(repr((reference, planners, len(problems))).encode()).hexdigest()[:12]
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     done = {line["problem"]: line["found"] for line in lines if line["settings"] == settings}
@@ -109,59 +121,15 @@ def energy_against_time(
             continue
         energy = TotalCost([Term(name="goal", cost=GoalDistance(goal=goal, distance=Distance.L1))])
         found = {"cem_vjepa2": trace(reference.plan(memory, Changes(model), energy, seed=index))}
-        found |= {n: trace(p.plan(memory, model, energy, seed=index)) for n, p in planners.items()}
+        for name, planner in planners.items():
+            proposers = propose(goal) if propose is not None and name.endswith("+policy") else ()
+            found[name] = trace(planner.plan(memory, model, energy, proposers=proposers, seed=index))
         done[index] = found
         kept.parent.mkdir(exist_ok=True)
         with kept.open("a") as file:
             file.write(json.dumps({"settings": settings, "problem": index, "found": found}) + "\n")
     found = {name: [done[i][name] for i in range(len(problems))] for name in ("cem_vjepa2", *planners)}
     return [against(name, traces, found["cem_vjepa2"], horizon) for name, traces in found.items()]
-
-
-def trace(plan: Plan) -> dict[str, Any]:
-    return {
-        "energy": float(plan.energy),
-        "milliseconds": plan.milliseconds["total"],
-        "candidate_steps": plan.info["candidate_steps"],
-        "history": [[line["milliseconds"], line["best"]] for line in plan.history],
-    }
-
-
-def against(
-    name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], horizon: int
-) -> dict[str, Any]:
-    """One line of the table: a planner's traces against those of V-JEPA 2's planner on the same problems."""
-    shares, gains = [], []
-    for plan, other in zip(ours, theirs, strict=True):
-        reached = [instant for instant, best in plan["history"] if best <= other["energy"]]
-        shares.append(reached[0] / other["milliseconds"] if reached else float("inf"))
-        gains.append(plan["energy"] / other["energy"])
-    return {
-        "planner": name,
-        "horizon": horizon,
-        "milliseconds": statistics.median(p["milliseconds"] for p in ours),
-        "candidate_steps": statistics.median(p["candidate_steps"] for p in ours),
-        "energy_of_theirs": statistics.mean(gains),
-        "worst": max(gains),
-        "lower": sum(g < 1 for g in gains),
-        "time_to_theirs": statistics.median(shares),
-        "within_a_tenth": sum(s <= 0.1 for s in shares),
-        "problems": len(ours),
-        "curve": curve([p["history"] for p in ours]),
-    }
-
-
-def curve(histories: list[list[list[float]]], points: int = 12) -> list[list[float]]:
-    """[milliseconds, mean of the best energy so far] at times spread evenly over the longest plan."""
-    longest = max(history[-1][0] for history in histories)
-    found = []
-    for instant in np.geomspace(longest / 50, longest, points):
-        energies = []
-        for history in histories:
-            seen = [best for milliseconds, best in history if milliseconds <= instant]
-            energies.append(seen[-1] if seen else history[0][1])
-        found.append([round(float(instant), 2), round(statistics.mean(energies), 5)])
-    return found
 
 
 class Free:
@@ -246,20 +214,6 @@ def deadlines(model: Imagines, problem: Problem, repeats: int = 100) -> list[dic
     return found
 
 
-def show_energy(rows: list[dict[str, Any]]) -> None:
-    horizon, samples, _ = next(case for case in CASES if case[0] == rows[0]["horizon"])
-    print(
-        f"\nhorizon {horizon}, {samples} samples x 10 for V-JEPA 2's planner, {rows[0]['problems']} problems"
-    )
-    print("planner      CPU ms  cand. steps  end / theirs  worst   lower  time to theirs  within 1/10")
-    for row in rows:
-        print(
-            f"{row['planner']:10s} {row['milliseconds']:8.1f} {row['candidate_steps']:12.0f} "
-            f"{row['energy_of_theirs']:13.5f} {row['worst']:8.5f} {row['lower']:4d} {row['time_to_theirs']:15.3f} "
-            f"{row['within_a_tenth']:8d} / {row['problems']}"
-        )
-
-
 def save(results: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
@@ -279,7 +233,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model, name, make = chosen_model(options.model, random=options.random)
+    model, name, make, propose = chosen_model(options.model, random=options.random)
     print(f"{name}; {platform.processor() or platform.machine()}, one thread, torch {torch.__version__}")
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     results |= {"model": name, "torch": torch.__version__, "load": round(os.getloadavg()[0], 1)}
@@ -293,9 +247,9 @@ def main() -> None:
             kept = options.out.with_name(f"{options.out.stem}.energy{horizon}.unfinished")
             rows = energy_against_time(
                 model, make(options.problems, horizon), horizon=horizon, samples=samples, box_m=box_m, only=options.only,
-                kept=kept,
+                kept=kept, propose=propose,
             )  # fmt: skip
-            results[f"energy{horizon}"] = rows
+            results[f"energy{horizon}"] = with_rows(results.get(f"energy{horizon}", []), rows)
             save(results, options.out)
             kept.unlink(missing_ok=True)
             show_energy(rows)

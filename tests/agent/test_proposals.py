@@ -41,6 +41,17 @@ def test_what_a_rehearsal_led_to_is_what_the_model_imagines():
     assert torch.allclose(imagined.poses[:, :, 0], once.poses[:, :, 0], atol=1e-5)
 
 
+def test_proposing_is_rolling_without_imagining_what_follows_the_last_action(monkeypatch):
+    proposals, memory, model = small()
+    rolled, _ = proposals.roll(memory, 3, 4, torch.Generator().manual_seed(1))
+    calls, imagine = [], model.imagine
+    monkeypatch.setattr(model, "imagine", lambda *asked: calls.append(1) or imagine(*asked))
+    assert torch.equal(proposals.propose(memory, 3, 4, torch.Generator().manual_seed(1)), rolled)
+    assert len(calls) == 2
+    assert proposals.propose(memory, 1, 4, torch.Generator().manual_seed(1)).shape == (2, 4, 1, 7)
+    assert len(calls) == 2
+
+
 class KnowsPlaces(Body):
     """The latent is the place."""
 
