@@ -81,7 +81,8 @@ class Watch:
                 return
             if set(numbers) & {signal.SIGINT, signal.SIGTERM}:
                 break
-        time.sleep(GRACE_S)  # a process that ends in time takes this thread with it
+        if len(numbers) == 1:  # two at once: who sent them has saved already
+            time.sleep(GRACE_S)  # a process that ends in time takes this thread with it
         with contextlib.suppress(Exception):
             self.finish()
         _end_children()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,31 +16,95 @@ from torch import Tensor
 
 from world_model.train import state
 
+STEP_S = 1.0  # that a step has to finish after Ctrl-C, before what it began from is saved in its place
+
 
 class TrainingStopped(RuntimeError):
     """Training cannot go on; the message says why, what was kept and what to do."""
 
 
+class Stop:
+    """Who asked the run to end, and how it does so in time: after the step, or in the middle of a long one.
+
+    What a step begins from is kept until it changes the weights, so that another thread can save it while a step
+    that takes long goes on, in C code that no signal interrupts.  That thread then hands the end to the one who
+    listened to signals before (the command line); where nobody did, the step is finished.
+    """
+
+    def __init__(self, say: Callable[[str], None], listener: int = -1) -> None:
+        self.signals: list[int] = []
+        self._say, self._listener = say, listener
+        self._rescue: Callable[[], None] | None = None
+        self._lock, self._changing = threading.Lock(), False
+        self._over = threading.Event()
+
+    def begin(self, rescue: Callable[[], None] | None) -> None:
+        """A step begins; `rescue` saves what it begins from."""
+        self._rescue = rescue
+        self._stand_still()
+
+    def change(self) -> None:
+        """From here to the next step the weights belong to who calls this."""
+        self._lock.acquire()
+        self._changing = True
+
+    def end(self) -> None:
+        self._rescue = None
+        self._over.set()
+        self._stand_still()
+
+    def _stand_still(self) -> None:
+        if self._changing:
+            self._changing = False
+            self._lock.release()
+
+    def wait_for(self, signals: socket.socket) -> None:
+        """In a thread: from the first signal on a step has a second."""
+        with signals:
+            if not signals.recv(1):
+                return
+        self._say("stopping: what is done is saved first (Ctrl-C again to stop at once)")
+        if self._over.wait(STEP_S):
+            return
+        with self._lock:
+            if self._rescue is None:
+                return
+            try:
+                self._rescue()
+            except Exception as error:
+                self._say(f"what the step began from could not be saved: {error}")
+            os.write(self._listener, bytes([signal.SIGINT, signal.SIGINT]))
+            self._over.wait()  # the weights stay as they were saved until the process ends
+
+
 @contextmanager
-def interrupts(say: Callable[[str], None]) -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM so that a step is finished and saved first; a second one is not waited for."""
-    caught: list[int] = []
+def interrupts(say: Callable[[str], None]) -> Iterator[Stop]:
+    """Collect Ctrl-C and SIGTERM so that a step is finished or saved first; a second one is not waited for."""
     if threading.current_thread() is not threading.main_thread():  # whoever is keeps the signals
-        yield caught
+        yield Stop(say)
         return
 
     def note(number: int, _frame: object) -> None:
-        caught.append(number)
-        if len(caught) > 1:
+        stop.signals.append(number)
+        if len(stop.signals) > 1:
             raise KeyboardInterrupt
-        say("stopping: this step is finished and saved first (Ctrl-C again to stop at once)")
+        if listener < 0:
+            say("stopping: this step is finished and saved first (Ctrl-C again to stop at once)")
 
+    heard, told = socket.socketpair()
+    told.setblocking(False)
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    watchdog = signal.set_wakeup_fd(-1)  # the command line's ends the process before a large model is saved
+    # The command line's own watch would end the process before a large model is saved.
+    listener = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    stop = Stop(say, listener)
+    if listener >= 0:
+        threading.Thread(target=stop.wait_for, args=(heard,), name="stop", daemon=True).start()
     try:
-        yield caught
+        yield stop
     finally:
-        signal.set_wakeup_fd(watchdog)
+        stop.end()
+        signal.set_wakeup_fd(listener)
+        told.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +110,11 @@ def train(
         if group.main
         else None
     )
-    with interrupts(say) as signals:
+    with interrupts(say) as stop:
         batches, interrupted = endless(loader), False
         for step in range(first, steps):
             tick = time.perf_counter()
+            stop.begin(_saving(out, step, model, optimizer, loader, progress, recent, group, keep, say))
             with reading(out, step):
                 clip = next(batches).to(group.device, non_blocking=True)
             waited_s = time.perf_counter() - tick
@@ -126,9 +127,10 @@ def train(
             norm = nn.utils.clip_grad_norm_(trained, clip_norm)
             norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             broken = not (torch.isfinite(loss) and torch.isfinite(norm))
-            broken, interrupted = group.any(broken, bool(signals))
+            broken, interrupted = group.any(broken, bool(stop.signals))
             if broken:
                 raise keep_broken(out, clip, step, loss.item(), float(norm), group.rank)
+            stop.change()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if after_step is not None:
@@ -176,6 +178,26 @@ def _fresh(out: Path) -> state.Progress:
     out.mkdir(parents=True, exist_ok=True)
     state.clean(out)
     return state.Progress()
+
+
+def _saving(
+    out, step, model, optimizer, loader, progress, recent, group, keep, say
+) -> Callable[[], None] | None:
+    """What saves that which this step begins from, also while the step is at work; one of many processes cannot."""
+    if group.size > 1:
+        return None
+    # Forward passes change buffers (batch norm's); weights and moments change in the optimiser's step alone.
+    stored = model.state_dict().keys()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if name in stored}
+    at = replace(
+        progress, step=step, loss=float(np.mean(recent)) if recent else None, loader=loader.state_dict()
+    )
+
+    def save() -> None:
+        saved = state.save(out, model, optimizer, at, group, keep=keep, buffers=buffers)
+        say(f"interrupted in step {step + 1}: {step} are saved in {saved}; go on with resume=last")
+
+    return save
 
 
 def _restore(out, resume, model, optimizer, loader, say) -> state.Progress:

@@ -134,10 +134,11 @@ def save(
     group: Group,
     *,
     keep: int = 2,
+    buffers: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write one checkpoint, point `last` at it, drop the oldest beyond `keep` (never the best).
 
-    All processes call it together; the first one writes, unless the model is sharded.
+    `buffers` stand for the model's own, which a step at work may have changed.  All processes call it together; the first one writes, unless the model is sharded.
     """
     path = out / f"step-{progress.step:06d}"
     value = progress.score if progress.score is not None else progress.loss
@@ -155,7 +156,7 @@ def save(
         if sharded:
             os.rename(shards, folder / "shards")
         else:
-            save_tensors(folder / "model.safetensors", model.state_dict())
+            save_tensors(folder / "model.safetensors", {**model.state_dict(), **(buffers or {})})
             save_tensors(folder / "optimizer.safetensors", optimizer_tensors(model, optimizer))
         (folder / "state.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
 

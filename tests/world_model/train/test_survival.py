@@ -34,10 +34,12 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert not different, f"not bit-equal: {different}"
 
 
-def child(toy, out: Path, steps: int = STEPS, resume: str = "last", **options) -> subprocess.Popen:
+def child(
+    toy, out: Path, steps: int = STEPS, resume: str = "last", *more: str, **options
+) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, toy.__file__, str(out), str(steps), resume],
+        [sys.executable, toy.__file__, str(out), str(steps), resume, *more],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, **options,
     )  # fmt: skip
 
@@ -176,3 +178,19 @@ def test_resume_says_what_it_found_instead(tmp_path):
     (tmp_path / "step-000005").mkdir()
     with pytest.raises(ValueError, match=r"no checkpoint there \(found \['step-000005'\]\)"):
         state.find(tmp_path, tmp_path)
+
+
+def test_ctrl_c_in_a_long_step_saves_what_it_began_from_and_that_step_is_done_again(toy, unharmed, tmp_path):
+    process = child(toy, tmp_path, STEPS, "last", "slow", "33")
+    assert process.stdout is not None
+    while "slow" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, output
+    assert "interrupted in step 34: 33 are saved" in output
+    assert state.read_progress(tmp_path / "step-000033").step == 33
+    toy.run(tmp_path, steps=STEPS, resume="last")
+    assert_same(weights(tmp_path), unharmed)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(STEPS))

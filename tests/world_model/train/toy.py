@@ -4,7 +4,11 @@ Run as a script: toy.py OUT STEPS RESUME [PARALLEL], alone or as one of torchrun
 """
 
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -51,6 +55,21 @@ class ToyRecipe:
             model.target.weight.lerp_(model.blocks[0][1].weight, 0.01)
 
 
+class Slow(ToyRecipe):
+    """From a step on it takes ten seconds, batch norm's statistics being changed already."""
+
+    def __init__(self, *, slow_at: int) -> None:
+        super().__init__()
+        self.slow_at = slow_at
+
+    def loss(self, model, clip, step, generator):
+        loss = super().loss(model, clip, step, generator)
+        if step == self.slow_at:
+            print("slow", flush=True)
+            time.sleep(10)
+        return loss
+
+
 class ToyLoader:
     """Clips that are a function of their number, so the place in the order is one number; `rank` of `size` takes
     its share of each batch."""
@@ -95,9 +114,29 @@ def run(out: Path, *, steps: int, **options):
     return train(options.pop("recipe", ToyRecipe()), loader, out=out, steps=steps, device="cpu", **options)
 
 
+def listen() -> None:
+    """As the command line does: who tells of two signals at once has saved, and the process ends."""
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno())
+
+    def end() -> None:
+        while len(heard.recv(16)) < 2:
+            pass
+        sys.stdout.flush()
+        told.close()
+        os._exit(130)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out, steps, resume, *rest = sys.argv[1:]
+    if rest[:1] == ["slow"]:
+        listen()
+        run(Path(out), steps=int(steps), resume=resume, say=print, recipe=Slow(slow_at=int(rest[1])))
+        sys.exit()
     parallel = rest[0] if rest else "none"
     share = ToyLoader(rank=int(os.environ.get("RANK", 0)), size=int(os.environ.get("WORLD_SIZE", 1)))
     recipe = ToyRecipe(dropout=0.1 if parallel == "none" else 0.0)
