@@ -16,7 +16,7 @@ from torch import Tensor
 
 from world_model.train import state
 
-STEP_S = 1.0  # that a step has to finish after Ctrl-C, before what it began from is saved in its place
+STEP_S = 0.7  # that a step has after Ctrl-C, before what it began from is saved in its place
 
 
 class TrainingStopped(RuntimeError):
@@ -59,7 +59,7 @@ class Stop:
             self._lock.release()
 
     def wait_for(self, signals: socket.socket) -> None:
-        """In a thread: from the first signal on a step has a second."""
+        """In a thread: from the first signal on a step has `STEP_S`."""
         with signals:
             if not signals.recv(1):
                 return
