@@ -92,7 +92,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold: arrays and tensors become lists, paths text, enums names, NaN and infinity null."""
+    """What JSON can hold: arrays and tensors become lists, paths text, enums names, NaN and infinity null.
+
+    Of a dataclass its settings, without what it keeps for itself.
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -104,7 +107,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
+        return {name: plain(getattr(value, name)) for name in names}
     to_list = getattr(value, "tolist", None)  # numpy and torch
     if to_list is not None:
         return plain(to_list())

@@ -29,18 +29,20 @@ img,video{max-width:100%;height:auto;border-radius:6px;display:block}img.strip{b
 .wide{overflow-x:auto}.wide img{min-width:34rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{text-align:left;padding:.35rem .7rem .35rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
-th{color:var(--soft);font-weight:600}td.bar{min-width:7rem}.bar i{display:block;height:.55rem;border-radius:3px;background:var(--accent)}
+th{color:var(--soft);font-weight:600}td.words{white-space:normal;min-width:11rem;overflow-wrap:normal}
+td.bar{min-width:7rem}.bar i{display:block;height:.55rem;border-radius:3px;background:var(--accent);print-color-adjust:exact;-webkit-print-color-adjust:exact}
 ul{padding-left:1.2rem}li{margin:.2rem 0}
 details{background:var(--card);border-radius:6px;padding:.6rem .9rem;margin:.8rem 0}summary{cursor:pointer;color:var(--soft)}
 pre{overflow-x:auto;font-size:.82rem;line-height:1.4;margin:.6rem 0 0}
-.gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}.gallery figure{margin:0}
+.gallery{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}.gallery figure{margin:0}.gallery video,.gallery img{width:100%}
 img.paper{display:none}
 @media print{@page{margin:14mm}video{display:none}img.paper{display:block}:root{--ink:#000;--soft:#444;--line:#bbb;--back:#fff;--card:#fff;--accent:#3b6fb5}body{font-size:10.5pt}
-main{max-width:none;padding:0}img.plot{filter:none}figure,tr,li{break-inside:avoid}h2{break-after:avoid}.wide img{min-width:0}
-.scroll,.wide,pre{overflow:visible}pre{white-space:pre-wrap;font-size:7.5pt}th,td{white-space:normal}
+main{max-width:none;padding:0}img.plot{filter:none;max-width:72%}figure,tr,li{break-inside:avoid}h2{break-after:avoid}.wide img{min-width:0}
+.scroll,.wide,pre{overflow:visible}pre{white-space:pre-wrap;font-size:7.5pt}table{font-size:8.5pt}th,td{padding:.2rem .45rem .2rem 0;overflow-wrap:normal}td.words{min-width:0}td.bar{min-width:4rem}
 details::details-content{content-visibility:visible;display:block;height:auto}}
 """
 FITS_A_PHONE_PX = 800  # pictures up to this width stay legible when they are squeezed
+LONG = 16  # letters; a column with more in a cell is broken into lines
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
 
 
@@ -85,6 +87,7 @@ class Report:
         if not rows:
             return
         names = list(rows[0])
+        wordy = {n for n in names if n != bar and any(len(str(row[n])) > LONG for row in rows)}
         head = "".join(f"<th>{html.escape(n)}</th>" for n in names)
         body = ""
         for row in rows:
@@ -95,7 +98,8 @@ class Report:
                         f'<td class="bar">{row[name]:.0%}<i style="width:{100 * row[name]:.0f}%"></i></td>'
                     )
                 else:
-                    cells += f"<td>{html.escape(str(row[name]))}</td>"
+                    kind = ' class="words"' if name in wordy else ""
+                    cells += f"<td{kind}>{html.escape(str(row[name]))}</td>"
             body += f"<tr>{cells}</tr>"
         self._parts.append(
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -152,14 +156,14 @@ def _is_wide(path: Path) -> bool:
 
 
 def _film(path: Path) -> str:
-    """A video; on paper, which shows none, its last frame."""
+    """A video; until it is played, and on paper, which shows none, its last frame."""
     frames = VideoFrames(path)
     last = io.BytesIO()
     Image.fromarray(frames.read([len(frames) - 1])[0]).save(last, format="JPEG", quality=85)
-    still = base64.b64encode(last.getvalue()).decode()
+    still = f"data:image/jpeg;base64,{base64.b64encode(last.getvalue()).decode()}"
     return (
-        f'<video controls loop muted playsinline src="{_embedded(path)}"></video>'
-        f'<img class="paper" src="data:image/jpeg;base64,{still}" alt="the last frame of the film">'
+        f'<video controls loop muted playsinline poster="{still}" src="{_embedded(path)}"></video>'
+        f'<img class="paper" src="{still}" alt="the last frame of the film">'
     )
 
 

@@ -31,7 +31,7 @@ def write_run_report(
 ) -> Path:
     """Words, film, curves and numbers of a run."""
     report = Report(title, ending)
-    report.lines(in_words(played))
+    report.lines(in_words(played, None if mind is None else mind.heads.get("body")))
     report.video(played.files["video"], "The scene, the cameras (left) and what they should see (right).")
     strip = run_strip(played, out, mind) if mind is not None else None
     if strip is not None:
@@ -80,8 +80,8 @@ def write_run_report(
     return report.write(out / "report.html")
 
 
-def in_words(played: Played) -> list[str]:
-    """What a reader wants to know first."""
+def in_words(played: Played, body: Any = None) -> list[str]:
+    """What a reader wants to know first.  `body` reads the hand's place off a latent."""
     steps = played.outcome.steps
     words = []
     decided = [s.decision for s in steps if s.decision is not None]
@@ -98,15 +98,18 @@ def in_words(played: Played) -> list[str]:
         words.append(
             f"a decision took {np.median(played.plan_ms):.0f} ms (median), {max(played.plan_ms):.0f} ms at most"
         )
-    missed = [
-        1000 * float((s.decision.plan.imagined.poses[0, 0, 0, :3] - after.percept.pose[0, :3]).norm())
+    told = [
+        (s.decision.plan.imagined, after.percept.pose[0, :3])
         for s, after in itertools.pairwise(steps)
         if s.decision is not None
     ]
-    if missed:
-        words.append(
-            f"the hand came within {np.median(missed):.0f} mm (median) of where it was imagined a step before"
-        )
+    if told:
+        sent = np.median([1000 * float((ahead.poses[0, 0, 0, :3] - hand).norm()) for ahead, hand in told])
+        words.append(f"the hand came within {sent:.0f} mm (median) of where it was sent")
+    if told and body is not None:
+        with torch.no_grad():
+            read = [1000 * float((body(ahead.latents[0, 0, 0])[0] - hand).norm()) for ahead, hand in told]
+        words[-1] += f", and within {np.median(read):.0f} mm of where what was imagined shows it"
     felt = [s.surprise for s in steps if s.surprise is not None]
     if felt:
         most = int(np.argmax(felt))

@@ -11,6 +11,7 @@ from agent.imagining import AxisCheck, RollOuts
 from agent.seeing import figures as draw
 from agent.seeing.report import Report
 from data.video import write_video
+from planners.actions import ActionSpace
 from planners.landscape import Landscape
 
 
@@ -101,7 +102,30 @@ def test_a_page_holds_all_that_it_shows(figures, read_page, tmp_path):
         assert text in words, text
     assert [tag for tag, _ in read.shown] == ["img"] + 3 * ["video", "img"], "each film has a still for paper"
     assert "b" not in read.tags, "words became markup"
+    text = (tmp_path / "report.html").read_text()
+    assert text.count('poster="data:image/jpeg') == 3, "a film shows something before it is played"
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_page_tells_settings_and_not_what_a_planner_remembers(tmp_path, read_page):
+    """The page of an evaluation used to list a planner's cache of tensors."""
+    space = ActionSpace()
+    space._cache["low"] = torch.zeros(3)
+    page = Report("t")
+    page.made_with({"planner": {"space": space}})
+    words = " ".join(read_page(page.write(tmp_path / "report.html")).words)
+    assert "gripper" in words
+    assert "_cache" not in words
+
+
+def test_only_long_words_are_broken_into_lines(tmp_path):
+    page = Report("t")
+    page.table(
+        [{"task": "grasp", "failures": "1 timed out, 2 never lifted"}, {"task": "reach", "failures": ""}]
+    )
+    text = page.write(tmp_path / "report.html").read_text()
+    assert text.count('<td class="words">') == 2
+    assert "<td>grasp</td>" in text
 
 
 def test_what_a_page_cannot_hold_is_named(tmp_path):
