@@ -97,10 +97,10 @@ class PolicyProposals:
         self, problems: int, count: int, generator: torch.Generator, *, like: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Per proposal: where it is taken [., 3], for how many steps [.], whether the gripper is switched [.]."""
-        shape = (problems, count)
-        aside = self.aside_m * torch.randn(*shape, 3, generator=generator)
-        until = torch.randint(1, self.aside_steps + 1, shape, generator=generator)
-        switched = torch.rand(shape, generator=generator) < self.switched
+        # Drawn for one problem and used for all, so that each is planned as it would be alone.
+        aside = self.aside_m * torch.randn(count, 3, generator=generator).repeat(problems, 1, 1)
+        until = torch.randint(1, self.aside_steps + 1, (count,), generator=generator).repeat(problems, 1)
+        switched = (torch.rand(count, generator=generator) < self.switched).repeat(problems, 1)
         until[:, 0] = 0  # the first is the policy itself
         return tuple(x.flatten(0, 1).to(like.device) for x in (aside.to(like), until, switched))  # type: ignore[return-value]
 

@@ -118,7 +118,9 @@ class Search:
         """What the proposers suggest, within the box: [B, P, H, A], each proposer's best guess first."""
         found: list[Tensor] = []
         for proposer in proposers:
-            drawn = proposer.propose(self.memory, self.horizon, count, self._generators[0])
+            # A proposer draws for one problem: with a seed for each it is asked once for each.
+            each = [proposer.propose(self.memory, self.horizon, count, g) for g in self._generators]
+            drawn = each[0] if len(each) == 1 else torch.stack([d[b] for b, d in enumerate(each)])
             want = (self.problems, self.horizon, self.space.size)
             if drawn.dim() != 4 or (drawn.shape[0], *drawn.shape[2:]) != want:
                 raise ValueError(

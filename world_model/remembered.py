@@ -28,9 +28,10 @@ class Remembered(Generic[T]):
         if wanted or torch.is_inference_mode_enabled() or any(t.is_inference() for t in tensors):
             return make()
         state = [(t, t._version, t.data_ptr()) for t in tensors]
-        if self._made is None or not _same(state, self._made[0]):
-            self._made = state, make()
-        return self._made[1]
+        made = self._made  # another thread may put something else there meanwhile
+        if made is None or not _same(state, made[0]):
+            made = self._made = state, make()
+        return made[1]
 
     def __reduce__(self) -> tuple[type[Remembered[T]], tuple[()]]:
         return Remembered, ()  # a copy of a model begins without

@@ -52,6 +52,19 @@ def test_proposing_is_rolling_without_imagining_what_follows_the_last_action(mon
     assert len(calls) == 2
 
 
+def test_a_problem_is_proposed_the_same_alone_and_among_others():
+    proposals, memory, _ = small()
+    together = proposals.propose(memory, 3, 5, torch.Generator().manual_seed(2))
+    for b in range(2):
+        alone = Memory(
+            latents=memory.latents[b : b + 1],
+            poses=memory.poses[b : b + 1],
+            actions=memory.actions[b : b + 1],
+        )
+        found = proposals.propose(alone, 3, 5, torch.Generator().manual_seed(2))
+        assert torch.allclose(found[0], together[b], atol=1e-6)
+
+
 class KnowsPlaces(Body):
     """The latent is the place."""
 

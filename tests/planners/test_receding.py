@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 
 from data.types import Memory
+from planners.cem import CEM
+from planners.cem_vjepa2 import CEMVJepa2
+from planners.gradient import Gradient
 from planners.icem import ICEM
 from planners.landscape import landscape
+from planners.local_search import LocalSearch
+from planners.mppi import MPPI
 from planners.proposals import Remembered
 from planners.receding import Receding
 from planners.seeded import Seeded
@@ -45,6 +51,33 @@ def test_it_plans_again_after_the_steps_it_executes(quadratic) -> None:
     receding.plan(problem.memory, problem.world, problem.energy())
     assert inner.asked == 3
     assert inner.offers[2] == ()
+
+
+@pytest.mark.parametrize("name", ["cem", "cem_vjepa2", "icem", "mppi", "gradient", "seeded", "local"])
+def test_any_planner_can_be_wrapped(quadratic, name: str) -> None:
+    problem = quadratic(2)
+    space = problem.space
+    planner = {
+        "cem": lambda: CEM(space=space, candidates=32, iterations=2, elites=8),
+        "cem_vjepa2": lambda: CEMVJepa2(horizon=4, samples=32, iterations=2),
+        "icem": lambda: ICEM(space=space, candidates=32, iterations=2, elites=8),
+        "mppi": lambda: MPPI(space=space, candidates=32, iterations=2, elites=8),
+        "gradient": lambda: Gradient(space=space, starts=6, steps=3),
+        "seeded": lambda: Seeded(space=space, candidates=32, iterations=2),
+        "local": lambda: Seeded(space=space, candidates=32, iterations=2, local=LocalSearch()),
+    }[name]()
+    receding = Receding(planner=planner, execute=2)
+    energy = problem.energy()
+    plans = [receding.plan(problem.memory, problem.world, energy, seed=s) for s in range(3)]
+    assert torch.equal(plans[1].actions, plans[0].actions[:, 1:])
+    assert plans[2].actions.shape == plans[0].actions.shape
+    if name == "cem_vjepa2":
+        assert "takes no proposals" in plans[2].notes[0]
+        return
+    # What is left of the plan before is a candidate: the new plan is no worse than it.
+    offered = Remembered.after(plans[0], 2, space.gripper).actions[:, :1]
+    worth = energy(problem.memory, problem.world.imagine(problem.memory, space.clip(offered)), offered)[:, 0]
+    assert (plans[2].energy <= worth + 1e-6).all()
 
 
 def test_a_warm_start_makes_a_small_budget_go_further(quadratic) -> None:

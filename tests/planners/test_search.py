@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -322,7 +323,7 @@ def overhead_s(name: str) -> list[float]:
             return {"free": scores[:, : actions.shape[1]]}
 
     memory = Memory(latents=latents[:, 0, :1], poses=poses[:, 0, :1], actions=torch.zeros(1, 0, 7))
-    size = {"horizon": 8, "candidates": 512, "iterations": 10, "elites": 32}
+    size: dict[str, Any] = {"horizon": 8, "candidates": 512, "iterations": 10, "elites": 32}
     planner = {
         "cem": lambda: CEM(**size),
         "icem": lambda: ICEM(**size, fewer=1.0),
