@@ -26,6 +26,7 @@ from agent.cli.schemas import (
 LEAST = {"episodes": 1, "horizon": 1, "clip_frames": 2, "batch_size": 1}
 # Where the words stand that must be choices of an Enum.
 _WHOLE, _IN_SWEEPS = re.compile(r"\A.*\Z", re.DOTALL), re.compile(r"\A\Z|[^,]+")
+_PARTS = re.compile(r"[\[\],]|'[^']*'|\"[^\"]*\"|[^\[\],]+")
 _IN_LISTS = re.compile(r"'[^']*'|\"[^\"]*\"|\$\{[^}]*\}|[^\[\],\s][^\[\],]*")
 
 
@@ -156,10 +157,17 @@ def _in_grammar(leaf: Leaf, value: str, multirun: bool) -> str:
     if leaf.hint in (str, Path):
         words = value.split(",") if multirun else [value]
         value = ",".join(_quoted(word) for word in words)
-    try:
-        parsed = parser.parse_override(f"{leaf.key}={value}")
-    except HydraException:
-        parsed = None
+    elements = "".join(
+        each.group() if each.group() in ("[", "]", ",") else _quoted(each.group().strip()) for each in _PARTS.finditer(value)
+    )  # fmt: skip
+    parsed = None
+    for candidate in (value, elements) if typing.get_args(leaf.hint)[:1] == (str,) else (value,):
+        try:
+            parsed = parser.parse_override(f"{leaf.key}={candidate}")
+        except HydraException:
+            continue
+        value = candidate
+        break
     if parsed is None or (parsed.is_sweep_override() and not multirun):
         value = _quoted(value)
         parsed = parser.parse_override(f"{leaf.key}={value}")

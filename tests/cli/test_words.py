@@ -58,6 +58,12 @@ def test_paths_are_taken_as_they_stand(shell, path: str) -> None:
     assert composed(shell, f"from={path}")["from"] == path
 
 
+@pytest.mark.parametrize("path", ["my lögs / é", "it's", "x=3.ckpt", "(1)", "c:\\dir\\", "a$b", "{x}"])
+def test_lists_of_paths_take_them_as_they_stand(shell, path: str) -> None:
+    assert composed(shell, "from=x", f"tasks={path}")["tasks"] == [path]
+    assert composed(shell, "from=x", f"tasks=[a, {path}]")["tasks"] == ["a", path]
+
+
 @pytest.mark.parametrize(
     ("typed", "tasks"), [("a", ["a"]), ("a,b", ["a", "b"]), ("[a,b]", ["a", "b"]), ("[]", [])]
 )
