@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Reversed(StrEnum):
@@ -53,7 +55,7 @@ class Pauses(StrEnum):
 class LogOptions:
     """How to read a log where its format leaves a choice, or its lab made one."""
 
-    key_map: dict[str, str] = field(default_factory=dict)
+    key_map: dict[str, Any] = field(default_factory=dict)
     """Our name to the log's: pose, position, quaternion, closedness, joints, commanded, time, task, success, camera.NAME."""
     cameras: list[str] | None = None
     """Which cameras to read, by our names; null reads all."""
@@ -87,7 +89,8 @@ class LogOptions:
     """Rate of the rows where the log has no clock; null takes what the format says."""
 
     def __post_init__(self) -> None:
-        """Callers may give text for a choice."""
+        """Callers may give text for a choice, and the command line cameras' names below `camera`."""
+        self.key_map = _flat(self.key_map)
         for name, choice in CHOICES.items():
             value = getattr(self, name)
             if value is None and name in ("kinematics", "flip"):
@@ -109,6 +112,14 @@ class LogOptions:
     @classmethod
     def from_json(cls, text: str) -> LogOptions:
         return cls(**json.loads(text))
+
+
+def _flat(names: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """{"camera": {"hand": "a"}} -> {"camera.hand": "a"}."""
+    found: dict[str, str] = {}
+    for name, value in names.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return found
 
 
 CHOICES: dict[str, type[StrEnum]] = {

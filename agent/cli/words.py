@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from agent.cli.schemas import (
     RUN_KEYS,
     Command,
@@ -23,7 +25,7 @@ from agent.cli.schemas import (
 )
 
 # Whole numbers are counts and sizes, 0 or more unless their default says otherwise; of these there must be some.
-LEAST = {"episodes": 1, "horizon": 1, "clip_frames": 2, "batch_size": 1}
+LEAST = {"episodes": 1, "horizon": 1, "clip_frames": 2, "batch_size": 1, "candidates": 1, "elites": 1}
 # Where the words stand that must be choices of an Enum.
 _WHOLE, _IN_SWEEPS = re.compile(r"\A.*\Z", re.DOTALL), re.compile(r"\A\Z|[^,]+")
 _PARTS = re.compile(r"[\[\],]|'[^']*'|\"[^\"]*\"|[^\[\],]+")
@@ -110,7 +112,8 @@ def _prepare_one(
     if leaf is None:
         if any(key.startswith((f"{k}.", f"{k}[")) for k in _open_nodes(command)):
             if not plus and not _in_mapping_of_its_own(command, key):
-                _check_in_choice(command, key, chosen, extra)
+                for each in value.split(",") if multirun and "[" not in value else [value]:
+                    _check_in_choice(command, key, each, chosen, extra)
             return f"{plus or '++'}{key}={value}"  # Hydra adds to a mapping only when told so
         if plus and (config_folder() / group).is_dir():
             return f"{plus}{key}={value}"
@@ -124,8 +127,10 @@ def _in_mapping_of_its_own(command: Command, key: str) -> bool:
     return any(key.startswith(f"{k}.") for k in above)
 
 
-def _check_in_choice(command: Command, key: str, chosen: dict[str, str], extra: Path | None) -> None:
-    """A key below a group that is a mapping should be one that the chosen YAML has."""
+def _check_in_choice(
+    command: Command, key: str, value: str, chosen: dict[str, str], extra: Path | None
+) -> None:
+    """A key below a group that is a mapping should be one that the chosen YAML has, and a number where it has one."""
     for group, choice in chosen.items():
         prefix = group.replace("/", ".") + "."
         path = command.choice_file(group, choice, extra)
@@ -135,6 +140,34 @@ def _check_in_choice(command: Command, key: str, chosen: dict[str, str], extra: 
                 raise UsageError(
                     f"{group}={choice} has no key '{key}'; {nearest(key, known)}; +{key}=... adds it all the same"
                 )
+            _check_like(key, value, flat_yaml(path, prefix).get(key, (None, ""))[0])
+
+
+def _check_like(key: str, value: str, default: Any) -> None:
+    """Whole numbers in those files are counts."""
+    given = yaml.safe_load(value) if re.fullmatch(r"[\w.+-]+", value) else value
+    if given is None or (isinstance(given, str) and re.match(r"\$\{|(range|interval|choice|glob)\(", given)):
+        return
+    if isinstance(default, bool):
+        if not isinstance(given, bool):
+            raise UsageError(f"{key}={value}: wants true or false")
+    elif isinstance(default, int):
+        if type(given) is not int:
+            raise UsageError(f"{key}={value}: wants a whole number")
+        least = min(LEAST.get(key.rsplit(".", 1)[-1], 0), default)
+        if given < least:
+            raise UsageError(f"{key}={value}: wants {least} or more")
+    elif isinstance(default, float) and type(given) not in (int, float) and not _is_number(value):
+        raise UsageError(f"{key}={value}: wants a number")
+
+
+def _is_number(text: str) -> bool:
+    """1e-3 as well, which YAML takes for a word."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _open_nodes(command: Command) -> set[str]:

@@ -109,3 +109,37 @@ def test_who_writes_python_may_give_text() -> None:
     with pytest.raises(ValueError, match="mode=plan: no such mode; there are policy, planner, both"):
         dataclasses.replace(settings, mode="plan")
     assert issubclass(choices.Mode, StrEnum)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("planner.candidates=-4",), "planner.candidates=-4: wants 1 or more"),
+        (("planner.candidates=many",), "planner.candidates=many: wants a whole number"),
+        (("planner.iterations=2.5",), "planner.iterations=2.5: wants a whole number"),
+        (("planner=seeded", "planner.trust=little"), "planner.trust=little: wants a number"),
+        (("planner.around=perhaps",), "planner.around=perhaps: wants true or false"),
+        (("-m", "planner.candidates=8,-8"), "planner.candidates=-8: wants 1 or more"),
+    ],
+)
+def test_numbers_of_a_planner_are_checked_as_well(user, words: tuple[str, ...], said: str) -> None:
+    done = user("plan", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_numbers_of_a_planner_are_taken(user) -> None:
+    words = (
+        "planner=seeded",
+        "planner.trust=5e-1",
+        "planner.refine=0",
+        "planner.candidates=7",
+        "planner.margin=1",
+    )
+    told = yaml.safe_load(user("plan", "--cfg", *words).stdout)["planner"]
+    assert (float(told["trust"]), told["refine"], told["candidates"], told["margin"]) == (0.5, 0, 7, 1)
+
+
+def test_a_camera_is_named_in_the_key_map(user) -> None:
+    words = ("inspect", "--cfg", "data=a", "key_map.camera.hand=/hand/image_raw", "key_map.pose=ee")
+    assert yaml.safe_load(user(*words).stdout)["key_map"] == {"camera.hand": "/hand/image_raw", "pose": "ee"}
