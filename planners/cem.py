@@ -65,6 +65,7 @@ def explore(
     guesses: int = 0,
     local: LocalSearch | None = None,
     noise: Callable[[int], Tensor] | None = None,
+    proposal: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Rounds of CEM that move the belief; returns the last elites [B, E, H, A] and their energies [B, E].
 
@@ -76,6 +77,7 @@ def explore(
             of few numbers.
         local: move the belief by a search in a local model of what was imagined, and not to the elites.
         noise: draws standard noise [B, count, H, S]; None: white.
+        proposal: actions [B, H, A] looked at with the first round, in the same call; `search.info` tells its energy.
     """
     best = scores = best_plans = None
     guesses = guesses if belief.std[0].numel() <= MOST else 0
@@ -87,9 +89,12 @@ def explore(
         actions, plans = belief.sample(search, count, None if noise is None else noise(count))
         if guessed:
             actions, plans = with_guesses(search, belief, actions, plans, seen, guesses)
-        energies = search.evaluate(actions)
+        first = proposal if not round_ else None
+        energies = search.evaluate(actions if first is None else torch.cat([first[:, None], actions], 1))
         if energies is None:
             break
+        if first is not None:
+            search.info["proposal_energy"], energies = energies[:, 0], energies[:, 1:]
         if guesses:
             seen = [*seen[-2:], (belief.space.take(actions), energies, plans)]
         pool = energies

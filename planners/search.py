@@ -258,6 +258,14 @@ class Search:
         if self.keep_clouds:
             self._clouds.append({"actions": actions, "energies": energies, "poses": imagined.poses.detach()})
 
+    def name_source(self, stage: str, energy: Tensor) -> None:
+        """Where the best of a problem has this energy [B], it is of this stage and not of the one it was found in."""
+        assert self.best is not None
+        if stage not in self.stages:
+            self.stages.append(stage)
+        itself = torch.full_like(self.best.stage, self.stages.index(stage))
+        self.best.stage = torch.where(self.best.energy == energy, itself, self.best.stage)
+
     def note_iteration(self, energies: Tensor, elites: Tensor | None = None) -> None:
         """Write one line of history: energies [B, K] of the iteration and of its elites [B, E]."""
         assert self.best is not None

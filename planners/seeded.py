@@ -73,28 +73,42 @@ class Seeded(Searching):
 
     def find(self, search: Search, proposers: tuple[Proposes, ...]) -> None:
         search.recall = 4 if self.local else 0
-        offer = self._offer(search, proposers)
+        search.pruning = None  # proposals are imagined to the end
+        proposals = search.proposals(proposers, self.suggestions)
+        lone = None  # a proposal that nothing has to be known of before the first round
+        if (
+            proposals is not None
+            and proposals.shape[1] == 1
+            and self.around
+            and not (self.margin or self.pruning)
+        ):
+            lone = proposals[:, 0]
+        offer = None if proposals is None or lone is not None else self._offer(search, proposals)
         if offer is not None and not self.around:
             return
-        if offer is None:
+        if proposals is None:
             search.horizon = self.alone_horizon or self.horizon
-        hold = self.space.hold(search.memory, search.horizon)
+        centre = lone if offer is None else offer[1]
         search.pruning = self.pruning
         belief = Belief.around(
-            search, hold if offer is None else offer[1], spread=self.spread,
-            trust=1.0 if offer is None else self.trust, patience=None if offer is None else self.patience_steps,
+            search, self.space.hold(search.memory, search.horizon) if centre is None else centre, spread=self.spread,
+            trust=1.0 if centre is None else self.trust, patience=None if centre is None else self.patience_steps,
         )  # fmt: skip
         search.stage = "cem"
         found, scores = explore(
             search, belief, iterations=self.iterations, candidates=self.candidates, elites=self.elites,
             momentum=self.momentum, smallest=self.smallest, keep=self.elites, fewer=self.fewer,
-            guesses=self.guesses, local=self.local,
+            guesses=self.guesses, local=self.local, proposal=lone,
         )  # fmt: skip
         search.info["elites"] = found
+        if lone is not None:
+            search.name_source("proposal", search.info["proposal_energy"])
         if self.refine_steps and not search.over and found is not None and scores is not None:
-            if offer is not None:
-                found = torch.cat([found, offer[0].actions[:, None]], 1)
-                scores = torch.cat([scores, offer[0].energy[:, None]], 1)
+            if centre is not None:
+                best = lone if offer is None else offer[0].actions
+                assert best is not None
+                found = torch.cat([found, best[:, None]], 1)
+                scores = torch.cat([scores, search.info["proposal_energy"][:, None]], 1)
             descend(
                 search,
                 self._promising(search, belief, found, scores),
@@ -107,12 +121,8 @@ class Seeded(Searching):
         if self.margin > 0.0 and offer is not None and search.best is not None:
             search.best.keep(offer[0], search.best.energy > offer[0].energy - self.margin)
 
-    def _offer(self, search: Search, proposers: tuple[Proposes, ...]) -> tuple[Best, Tensor] | None:
-        """The best proposal, and the actions [B, H, A] to search around; None where nobody proposes."""
-        search.pruning = None  # proposals are imagined to the end
-        proposals = search.proposals(proposers, self.suggestions)
-        if proposals is None:
-            return None
+    def _offer(self, search: Search, proposals: Tensor) -> tuple[Best, Tensor]:
+        """The best proposal, and the actions [B, H, A] to search around."""
         search.stage = "proposal"
         offered = search.evaluate(proposals)
         assert offered is not None

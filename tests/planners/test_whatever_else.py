@@ -47,10 +47,11 @@ class Shaken:
 
 
 @pytest.mark.parametrize("seed", [7, [7, 8, 9]])
+@pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("name", ["icem", "seeded", "local"])
-def test_a_batch_with_proposals_is_its_problems_alone(quadratic, name: str, seed) -> None:
+def test_a_batch_with_proposals_is_its_problems_alone(quadratic, name: str, count: int, seed) -> None:
     problem, planner = quadratic(3), PLANNERS[name](quadratic(3).space)
-    planner.suggestions = 5
+    planner.suggestions = count
     together = planner.plan(problem.memory, problem.world, problem.energy(), seed=seed, proposers=(Shaken(),))
     for b in range(3):
         memory = Memory(
