@@ -193,6 +193,13 @@ def ceiling_planner(
     )  # fmt: skip
 
 
+def search_for(task: str) -> dict[str, Any]:
+    """Planner and shake of the proposing hand for a task: a reach is steps that can be taken one by one."""
+    if task == "reach":
+        return {"planner": ceiling_planner(candidates=16, iterations=2, horizon=1), "noise_m": None}
+    return {"planner": ceiling_planner(), "noise_m": 0.02}
+
+
 @dataclass
 class SimulatingActor:
     """The agent's `Acts`: a planner in the simulator, with a scripted hand for Mode 1.  `mode` is not asked."""
@@ -281,7 +288,7 @@ def pursue_with_simulator(
     cell: Any, seed: int, world: World, goal: TaskGoal, budget: int, watch: Callable[[Observation], bool]
 ) -> Outcome:
     """One trial of the evaluation's `ceiling` method."""
-    agent = true_agent(world, goal, seed=seed)
+    agent = true_agent(world, goal, seed=seed, **search_for(goal.task))
     goals = [Goal(frames=view.frames, pose=view.pose, name=view.name) for view in goal.views]
     task = Task(goals=goals, budget_steps=budget, name=goal.task)
 

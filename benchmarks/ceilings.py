@@ -27,7 +27,7 @@ import torch
 
 from agent.agent import Step
 from agent.build import load_mind
-from agent.ceiling import ceiling_planner, seeing_agent, true_agent
+from agent.ceiling import search_for, seeing_agent, true_agent
 from agent.stats import wilson
 from agent.task import Goal, Task
 from envs import make_arm
@@ -35,21 +35,15 @@ from envs.tasks import Judge, begin, make_goal
 
 RESULTS = Path(__file__).parent / "results" / "ceilings.jsonl"
 FIRST_SEED = 30_000
-SEARCH: dict[str, dict[str, Any]] = {
-    "reach": {"noise_m": None, "planner": {"candidates": 16, "iterations": 2, "horizon": 1}, "steps": 16},
-    "grasp": {"noise_m": 0.02, "planner": {}, "steps": 30},
-}
+BUDGET_STEPS = {"reach": 16, "grasp": 30}
 
 
 def attempt(world: Any, task: str, seed: int, mind: Any = None) -> dict[str, Any]:
     """One trial, judged by the truth; with a mind its eyes and its critic score."""
-    how = SEARCH[task]
     begin(task, world.arm, world.driver, seed=seed)
     goal = make_goal(task, world.arm, world.driver, seed=seed)
     judge = Judge(goal, world.driver)
-    search: dict[str, Any] = {
-        "seed": seed, "planner": ceiling_planner(**how["planner"]), "noise_m": how["noise_m"]
-    }  # fmt: skip
+    search = {"seed": seed, **search_for(task)}
     if mind is None:
         agent = true_agent(world, goal, **search)
         goals = [Goal(frames=v.frames, pose=v.pose, name=v.name) for v in goal.views]
@@ -63,7 +57,7 @@ def attempt(world: Any, task: str, seed: int, mind: Any = None) -> dict[str, Any
         return verdicts[-1].success
 
     agent.pursue(
-        Task(goals=goals, budget_steps=how["steps"]), seed=seed, on_step=see, stop_when_reached=False
+        Task(goals=goals, budget_steps=BUDGET_STEPS[task]), seed=seed, on_step=see, stop_when_reached=False
     )
     return {
         "success": any(v.success for v in verdicts),
@@ -91,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", choices=list(SEARCH), default="reach")
+    parser.add_argument("--task", choices=list(BUDGET_STEPS), default="reach")
     parser.add_argument("--ceiling", choices=["true", "eyes"], default="true")
     parser.add_argument("--trials", type=int, default=0, help="seeds from 30000 up; 0: say what there is")
     parser.add_argument("--model", default="forearm-panda")
