@@ -88,9 +88,23 @@ def sweep(command: Command, words: list[str], *, extra: Path | None, verbose: bo
         if not any(folder.iterdir()):
             folder.rmdir()
         raise UsageError(schemas.in_words(command, error)) from error
+    except KeyboardInterrupt:
+        print(f"\nStopped. {_so_far(command, folder)}", file=sys.stderr)
+        return 130
     finally:
         sys.argv = before
     return _summary(command, folder)
+
+
+def _so_far(command: Command, folder: Path) -> str:
+    """What a sweep that was stopped leaves, and how to go on."""
+    begun = sorted(folder.glob("*/results.json"), key=lambda p: int(p.parent.name))
+    left = [path.parent for path in begun if json.loads(path.read_text())["status"] != "done"]
+    text = f"{len(begun) - len(left)} of {len(begun)} runs begun are done, in {folder}."
+    if left and command.resumes:
+        again = [f"forearm {command.name} resume={shlex.quote(str(path))}" for path in left]
+        return f"{text} Go on with: {'; '.join(again)}"
+    return f"{text} Go on with the values that are left."
 
 
 def _summary(command: Command, folder: Path) -> int:

@@ -192,6 +192,19 @@ def test_multirun_makes_a_run_of_each_combination(shell, launcher: list[str]) ->
     assert "period_s: 0.1" in (shell.cwd / "sweep" / "0" / "config.yaml").read_text()
 
 
+def test_a_multirun_that_is_stopped_says_what_is_done_and_how_to_go_on(shell) -> None:
+    process = shell.start("train", "-m", "from=a", "fail='',sleep", "out=sweep")
+    assert process.stdout is not None
+    while "sleeping" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=25)
+    assert process.returncode == 130
+    assert "1 of 2 runs begun are done, in sweep. Go on with: forearm train resume=sweep/1" in said
+    assert "Traceback" not in said
+    assert shell("train", "resume=sweep/1", "fail=").returncode == 0
+
+
 def test_multirun_over_lists(shell) -> None:
     done = shell("train", "-m", "from=a", "tasks=reach,grasp", "cameras=[left,wrist]", "out=sweep")
     assert done.returncode == 0, done.stderr
