@@ -24,7 +24,8 @@ from envs.arm import Arm, Limits, Outcome
 
 from .imagining import AxisCheck, Encoded, axis_check, encode
 from .recorded import Stretch
-from .turn import Turn, find_turn
+from .seen_places import Places, corrected, fit_places
+from .turn import Turn, find_turn, turned
 
 RADIUS_M = 0.09  # of the motion, around the middle of the workspace
 ABOVE_TABLE_M = 0.2
@@ -47,6 +48,8 @@ class Calibration:
     """Share of what changes from frame to frame that the model foresees under this turn."""
     explained_before: float = 1.0
     """And with nothing turned."""
+    places: Places = field(default_factory=list)
+    """What puts right where the policy sees the hand, in the model's directions (see `seen_places`); empty: nothing."""
 
     @property
     def rotation(self) -> Tensor:
@@ -109,8 +112,8 @@ def wander(arm: Arm, cameras: tuple[str, ...], *, steps: int = 60, seed: int = 0
     )
 
 
-def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> Calibration:
-    """The turn that explains best what came of moves that were made."""
+def fit(model: Any, stretches: list[Stretch], *, context: int | None = None, body: Any = None) -> Calibration:
+    """The turn that explains best what came of moves that were made; and where `body` saw the hand meanwhile."""
     frames = context or getattr(model, "context", 3)
     encoded: list[Encoded] = [encode(model, stretch) for stretch in stretches]
     check: AxisCheck = axis_check(model, encoded, context=frames, most=200)
@@ -122,6 +125,14 @@ def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> 
         f"turned by {np.rad2deg(turn.yaw_rad):+.0f} degrees about ({turn.pivot[0]:.2f}, {turn.pivot[1]:.2f}) m the model "
         f"foresees {turn.explained:.0%} of what changes in the pictures, as it is {before:.0%}",
     ]
+    places: Places = []
+    if body is not None:
+        with torch.no_grad():
+            seen = torch.cat([body(e.latents[0])[0] for e in encoded])
+        true = turned(torch.cat([s.poses for s in stretches]), turn.yaw_rad, turn.pivot)[:, :3]
+        places = fit_places(seen, true)
+        off = [1000 * float((p - true).norm(dim=-1).mean()) for p in (seen, corrected(places, seen))]
+        words.append(f"so turned, the hand is seen {off[0]:.0f} mm off, with that put right {off[1]:.0f} mm")
     return Calibration(
         matrix=check.matrix.tolist(),
         yaw_deg=float(np.rad2deg(turn.yaw_rad)),
@@ -131,12 +142,13 @@ def fit(model: Any, stretches: list[Stretch], *, context: int | None = None) -> 
         words=words,
         explained=turn.explained,
         explained_before=before,
+        places=places,
     )
 
 
-def calibrate(arm: Arm, model: Any, *, steps: int = 60, seed: int = 0) -> Calibration:
+def calibrate(arm: Arm, model: Any, *, steps: int = 60, seed: int = 0, body: Any = None) -> Calibration:
     """Wander and fit; the arm goes to the middle of its workspace and stays within 9 cm of it on every axis."""
-    return fit(model, [wander(arm, tuple(model.conventions.cameras), steps=steps, seed=seed)])
+    return fit(model, [wander(arm, tuple(model.conventions.cameras), steps=steps, seed=seed)], body=body)
 
 
 class CalibratedArm:

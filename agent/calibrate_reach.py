@@ -15,6 +15,7 @@ from .build import AgentSettings, Mind, build_agent, planner_from
 from .calibrate import CalibratedArm, Calibration
 from .choices import Mode
 from .configurator import ConfiguratorSettings
+from .seen_places import with_places
 from .task import Goal, Task
 
 BUDGET_STEPS = 16
@@ -71,7 +72,8 @@ def reach_errors(
     for seed in seeds:
         goal, target = _goal_picture(arm, driver, seed, camera_yaw_deg, reach_m)
         used = arm if calibration is None else CalibratedArm(arm, calibration)
-        agent = build_agent(mind, used, settings)
+        knowing = mind if calibration is None else with_places(mind, calibration.places)
+        agent = build_agent(knowing, used, settings)
         agent.pursue(Task(goals=[goal], budget_steps=BUDGET_STEPS), seed=seed)
         errors.append(float(np.linalg.norm(arm.observe().pose[:3] - target)))
     return errors

@@ -18,6 +18,7 @@ from .calibrate import CalibratedArm, Calibration
 from .goals import load_goals
 from .play import Played, play
 from .recording_arm import RecordingArm
+from .seen_places import with_places
 from .settings import SessionConfig, View
 from .task import Goal, Task
 from .trials import BUDGET_STEPS
@@ -84,7 +85,8 @@ def _open(config: SessionConfig, mind: Mind, goals: list[Goal], arm: Any, driver
             arm, Path(config.record), task=config.task, lab="LAB" if real else "SIM", robot=config.env.engine
         )
     if config.calibration:
-        used = CalibratedArm(used, Calibration.load(Path(config.calibration)))
+        calibration = Calibration.load(Path(config.calibration))
+        used, mind = CalibratedArm(used, calibration), with_places(mind, calibration.places)
     agent = build_agent(mind, used, settings)
     judged: TaskGoal | None = None
     if real:

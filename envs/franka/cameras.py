@@ -243,7 +243,8 @@ class VideoSource:
 
         if not path.is_file():
             raise ArmError(f"no video {path}")
-        self._av, self._path, self._due = av, path, time.monotonic()
+        self._av, self._path = av, path
+        self._due: float | None = None  # its time begins with its first frame
         with av.open(str(path)) as file:
             stream = file.streams.video[0]
             self._period = 1.0 / (rate_hz or float(stream.average_rate or 15))
@@ -252,8 +253,9 @@ class VideoSource:
 
     def read(self) -> tuple[np.ndarray, float]:
         frame = next(self._frames)
-        time.sleep(max(0.0, self._due - time.monotonic()))
-        self._due = max(self._due + self._period, time.monotonic() - self._period)
+        due = time.monotonic() if self._due is None else self._due
+        time.sleep(max(0.0, due - time.monotonic()))
+        self._due = max(due + self._period, time.monotonic() - self._period)
         return frame, time.monotonic()
 
     def _decode(self) -> Any:

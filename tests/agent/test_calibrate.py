@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from agent.calibrate import CalibratedArm, Calibration, calibrate, verdict
+from agent.seen_places import corrected
+from agent.turn import turned
 from data.poses import apply_action
 from data.types import Camera, Conventions, Imagined, Memory, Observation
 from envs.arm import Limits, Outcome
@@ -133,6 +135,31 @@ def test_a_model_that_sees_nothing_is_not_trusted() -> None:
     found = calibrate(TurnedWorld(0.0, noise_m=0.08), model, steps=60)
     assert not found.trustworthy
     assert "do not apply" in verdict(found)
+
+
+def test_where_the_hand_is_seen_is_put_right_in_the_models_directions(tmp_path: Path) -> None:
+    """A head that sees four fifths of every way and a centimetre too high, through a turned camera."""
+    middle = torch.tensor([0.5, 0.0, 0.2])
+
+    def body(z: Tensor) -> tuple[Tensor, Tensor]:
+        place = middle + 0.8 * (z[..., 0, :] - middle) + torch.tensor([0.0, 0.0, 0.01])
+        return place, torch.zeros(place.shape[:-1])
+
+    found = calibrate(TurnedWorld(30.0), SeesAndMoves(), steps=60, body=body)
+    assert found.yaw_deg == pytest.approx(30, abs=4)
+    assert "the hand is seen" in found.words[-1]
+    places = Calibration.load(found.save(tmp_path / "c.json")).places
+    here = torch.tensor([[0.45, 0.05, 0.25, 0, 0, 0, 0], [0.55, -0.05, 0.15, 0, 0, 0, 0]])
+    right = turned(here, np.deg2rad(found.yaw_deg), (found.pivot[0], found.pivot[1]))[:, :3].float()
+    seen = body(here[:, None, :3] @ torch.from_numpy(about_z(30)).float().T)[0]
+    ways = {
+        name: p[1] - p[0]
+        for name, p in (("true", right), ("before", seen), ("after", corrected(places, seen)))
+    }
+    before, after = ((ways[name] - ways["true"]).norm() for name in ("before", "after"))
+    assert after < 0.6 * before
+    torch.testing.assert_close(corrected(places, seen), right, atol=0.02, rtol=0)
+    assert calibrate(TurnedWorld(30.0), SeesAndMoves(), steps=60).places == []
 
 
 def test_saved_and_read_again(tmp_path: Path) -> None:

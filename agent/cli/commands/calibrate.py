@@ -46,6 +46,7 @@ def run(config: Config, run: Run) -> int:
     from agent.build import load_mind, planner_from
     from agent.calibrate import calibrate, verdict
     from agent.calibrate_reach import lay_out, reach_errors
+    from agent.seen_places import body_of
 
     if config.surprise_episodes:
         return _calibrate_surprise(config, run)
@@ -61,7 +62,7 @@ def run(config: Config, run: Run) -> int:
             begin_real(arm, config.env)
         else:
             lay_out(arm, driver, seed=config.seed, camera_yaw_deg=config.camera_yaw_deg)
-        found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed)
+        found = calibrate(arm, mind.model, steps=config.steps, seed=config.seed, body=body_of(mind))
         for line in found.words:
             run.say(line)
         run.say(verdict(found))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest_helpers import until
 
 from envs.arm import ArmError
-from envs.franka.cameras import CameraFault, VideoSource, open_camera
+from envs.franka.cameras import CameraFault, VideoSource, WatchedCamera, open_camera
 
 FAULTS = {
     "frozen": "frozen",
@@ -21,20 +23,29 @@ FAULTS = {
 }
 
 
+def refusal(watched: WatchedCamera, max_age_s: float) -> str:
+    """Why the newest frame is not taken; nothing where it is."""
+    try:
+        watched.latest(max_age_s)
+    except CameraFault as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("mode", FAULTS)
 def test_faults_are_refused_and_pass_when_mended(camera, mode: str) -> None:
+    """Only a camera that stalls may be called late: the rest have all the time that a busy machine takes."""
     source, watched = camera
-    frame, taken_s = watched.latest(1.0)
+    max_age_s = 0.3 if mode == "stalled" else 60.0
+    frame, taken_s = watched.latest(60.0)
     assert frame.shape == (48, 64, 3)
-    assert 0 <= time.monotonic() - taken_s < 1.0
+    assert taken_s <= time.monotonic()
     source.mode = mode
-    time.sleep(0.5)
-    with pytest.raises(CameraFault, match=FAULTS[mode]):
-        watched.latest(0.3)
+    until(lambda: re.search(FAULTS[mode], refusal(watched, max_age_s)))
     assert sum(watched.report()["faults"].values()) >= 1
+    mended_s = time.monotonic()
     source.mode = "good"
-    time.sleep(0.3)
-    watched.latest(1.0)
+    until(lambda: not refusal(watched, 60.0) and watched.taken_s > mended_s)
 
 
 def test_a_recording_stands_in_at_its_own_rate(tmp_path: Path) -> None:
@@ -51,10 +62,10 @@ def test_a_recording_stands_in_at_its_own_rate(tmp_path: Path) -> None:
     source = VideoSource(path)
     begun = time.monotonic()
     means = [source.read()[0].mean() for _ in range(7)]
-    assert time.monotonic() - begun > 0.8 * 6 / 25
+    assert time.monotonic() - begun > 0.99 * 6 / 25
     np.testing.assert_allclose(means, [80, 120, 160, 80, 120, 160, 80], atol=6)
     camera = open_camera(f"video:{path}", name="wrist", size=32)
-    frame, _ = camera.latest(2.0)
+    frame, _ = camera.latest(60.0)
     assert frame.shape == (32, 32, 3)
     assert (camera.info.height, camera.info.width) == (32, 32)
     camera.close()
