@@ -182,7 +182,7 @@ class FrankaDriver:
         if blocking:
             self._await_arrival(self._number, begun, max(duration_s, seconds))
             self._await_rest(goal, begun + max(duration_s, seconds))
-            self._await_fingers()
+            self._link.await_fingers(self._watch, still_s=max(10.0, 5 * self._patience_s))
             self._seen_s = time.monotonic()
 
     def hold(self) -> None:
@@ -287,13 +287,6 @@ class FrankaDriver:
                     break
             self._link.wait(0.02)
         time.sleep(max(0.0, due - time.monotonic()))
-
-    def _await_fingers(self) -> None:
-        """A step takes as long as its fingers do (0.8 s to close): who imagined them closed is not to be surprised."""
-        deadline = time.monotonic() + max(10.0, 5 * self._patience_s)
-        while self._link.newest.get("fingers_busy") and time.monotonic() < deadline:
-            self._watch()
-            self._link.wait(0.05)
 
     def _outcome(self) -> tuple[int, str]:
         """Number of the newest motion that ended; arrived, or why it was held."""

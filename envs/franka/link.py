@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .client import Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 30.0
+_FINGERS_MOVE_M = 1e-4
 log = logging.getLogger(__name__)
 
 EXTRAS = {"franky": "fr3", "pylibfranka": "fr3", "panda": "panda", "droid": "droid"}
@@ -84,6 +86,21 @@ class Link:
         """Until something new is known, at most this long."""
         with self._changed:
             self._changed.wait(seconds)
+
+    def await_fingers(self, watch: Callable[[], None], *, still_s: float) -> None:
+        """Until the fingers are done, which for a hand takes four model steps; looks out by `watch` meanwhile.
+
+        Fingers that move are waited for however long they take; those that stand still without being done, `still_s`.
+        """
+        width_m, deadline = -1.0, time.monotonic() + still_s
+        while self.newest.get("fingers_busy"):
+            watch()
+            now_m = (self.newest.get("reading") or {}).get("width_m", width_m)
+            if abs(now_m - width_m) > _FINGERS_MOVE_M:
+                width_m, deadline = now_m, time.monotonic() + still_s
+            elif time.monotonic() > deadline:
+                return
+            self.wait(0.05)
 
     @property
     def pid(self) -> int:
