@@ -119,6 +119,7 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
         brief=session.agent.configurator.brief(session.task),
         live=config.view_address if config.view is View.live else None,
     )
+    painted = True
     try:
         played = play(
             session.agent,
@@ -132,12 +133,10 @@ def play_session(session: Session, config: SessionConfig, out: Path, *, say: Any
             watchers=(recording,),
         )
     except KeyboardInterrupt:  # two seconds are left
-        recording.close(pictures=False)
+        painted = False
         raise
-    except BaseException:
-        recording.close()
-        raise
-    recording.close()
+    finally:
+        recording.close(pictures=painted)
     played.files["recording"] = recording.path
     report = getattr(session.driver, "report", None)
     if report is not None:

@@ -17,11 +17,12 @@ from envs.tasks import OBJECT, Judge, TaskGoal, begin, make_goal, script
 
 from .agent import Outcome, Step
 from .build import AgentSettings, Mind, build_agent
+from .choices import Goals, Method
 from .failures import Trace, classify
 from .task import Goal, Task
 
-METHODS = ("random", "hold", "scripted", "blind", "policy", "planner", "both", "ceiling")
-GOALS = ("image", "final", "image_pose", "moved", "final_moved")
+METHODS = tuple(str(method) for method in Method)
+GOALS = tuple(str(goals) for goals in Goals)
 BUDGET_STEPS = {"reach": 24, "grasp": 30, "reach_with_object": 16, "pick_place": 55}
 MOVED_M = 0.03
 

@@ -152,8 +152,9 @@ class PandaRecipe:
 
 def hues_turned(radians: Tensor) -> Tensor:
     """[..., 3, 3], for rows of RGB: a turn about grey, which stays as it is."""
-    c, s = radians.cos() + (1 - radians.cos()) / 3, radians.sin() / 3**0.5
-    d = (1 - radians.cos()) / 3
+    cosine, s = radians.cos(), radians.sin() / 3**0.5
+    d = (1 - cosine) / 3
+    c = cosine + d
     return torch.stack([c, d + s, d - s, d - s, c, d + s, d + s, d - s, c], -1).unflatten(-1, (3, 3))
 
 

@@ -138,7 +138,8 @@ def save(
 ) -> Path:
     """Write one checkpoint, point `last` at it, drop the oldest beyond `keep` (never the best).
 
-    `buffers` stand for the model's own, which a step at work may have changed.  All processes call it together; the first one writes, unless the model is sharded.
+    `buffers` stand for the model's own, which a step at work may have changed.  All processes call it together; the
+    first one writes, unless the model is sharded.
     """
     path = out / f"step-{progress.step:06d}"
     value = progress.score if progress.score is not None else progress.loss
