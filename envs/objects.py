@@ -5,6 +5,7 @@ Some shapes and colours are reserved for evaluation (`HELD_OUT_*`).
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "pink": (0.92, 0.42, 0.62),
 }
 HELD_OUT_COLOURS = ("cyan", "pink")
+HELD_OUT_HUES = 25 / 360  # on either side of theirs
+LEAST_CONTRAST = 0.2  # of a thing to the table, as a distance of colours
 # shape -> (least, greatest) of its size numbers in metres: half width, half height
 SHAPES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "cube": ((0.018, 0.018), (0.024, 0.024)),
@@ -90,6 +93,25 @@ def primitives_of(item: ObjectSpec) -> list[Primitive]:
             )
         return pieces
     raise SceneError(f"object {item.name!r}: no shape {item.shape!r}; there are {sorted(SHAPES)}")
+
+
+def recolour(
+    items: list[ObjectSpec], share: float, table: tuple[float, float, float], rng: np.random.Generator
+) -> None:
+    """Give this share of things any colour: pale or dark, vivid or dull, of no hue that is held out, not the table's."""
+    if not 0 <= share <= 1:
+        raise SceneError(f"a share of {share:g} of the things cannot be in any colour; it goes from 0 to 1")
+    reserved = [colorsys.rgb_to_hsv(*COLOURS[name])[0] for name in HELD_OUT_COLOURS]
+    for item in items:
+        if rng.random() >= share:
+            continue
+        while True:
+            hue, saturation, value = rng.uniform((0, 0.15, 0.25), 1)
+            colour = colorsys.hsv_to_rgb(hue, saturation, value)
+            apart = min(abs((hue - other + 0.5) % 1 - 0.5) for other in reserved)
+            if apart > HELD_OUT_HUES and np.linalg.norm(np.subtract(colour, table)) > LEAST_CONTRAST:
+                break
+        item.colour = (float(colour[0]), float(colour[1]), float(colour[2]))
 
 
 def check_object(item: ObjectSpec) -> None:

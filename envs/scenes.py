@@ -23,6 +23,7 @@ from .objects import (
     SceneError,
     check_object,
     primitives_of,
+    recolour,
     within,
 )
 
@@ -112,6 +113,8 @@ class SceneConfig:
     """Shapes of the main object in the training split."""
     colours: list[str] = field(default_factory=lambda: ["red", "green", "blue", "yellow", "orange", "purple"])
     """Colours of the training split."""
+    any_colour: float = 0.0
+    """Share of things in any colour but those held out: pale or dark, vivid or dull."""
     mass_kg: tuple[float, float] = (0.05, 0.15)
     """Least and greatest mass of an object."""
     object_x_m: tuple[float, float] = (0.38, 0.62)
@@ -186,6 +189,8 @@ def draw_scene(config: SceneConfig, seed: int, split: str = "train") -> Scene:
     if len(config.tables) > 1 or config.tables != ["plain"]:
         # A generator of its own: scenes with plain tables stay what they were.
         scene.table = tables[np.random.default_rng([seed, 2]).integers(len(tables))]
+    if config.any_colour and split == "train":  # so do scenes in the usual colours
+        recolour(scene.objects, config.any_colour, scene.table_colour, np.random.default_rng([seed, 3]))
     check_scene(scene)
     return scene
 

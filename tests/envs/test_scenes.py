@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -223,3 +224,26 @@ def test_another_gripper_is_seen_and_looks_the_same_in_both_engines():
         change = np.abs(frames[engine, "white"] - frames[engine, "dark"]).max(-1)
         assert 0.02 < (change > 60).mean() < 0.4, "only the fingers change"
     assert np.abs(frames["mujoco", "white"] - frames["pybullet", "white"]).mean() < 12
+
+
+def test_things_in_any_colour_are_otherwise_the_same_scenes() -> None:
+    reserved = [colorsys.rgb_to_hsv(*COLOURS[name])[0] for name in HELD_OUT_COLOURS]
+    changed = 0
+    for seed in range(300):
+        usual, other = (draw_scene(SceneConfig(any_colour=share), seed) for share in (0.0, 0.6))
+        item, now = usual.objects[0], other.objects[0]
+        if now.colour != item.colour:
+            changed += 1
+            hue, _, _ = colorsys.rgb_to_hsv(*now.colour)
+            assert min(abs((hue - taken + 0.5) % 1 - 0.5) for taken in reserved) > 20 / 360
+            assert np.linalg.norm(np.subtract(now.colour, other.table_colour)) > 0.2
+        now.colour = item.colour
+        assert other == usual
+    assert 150 < changed < 210
+    held = SceneConfig(any_colour=1.0)
+    assert draw_scene(held, 7, "held_out") == draw_scene(SceneConfig(), 7, "held_out")
+
+
+def test_a_share_beyond_all_things_is_refused() -> None:
+    with pytest.raises(SceneError, match="0 to 1"):
+        draw_scene(SceneConfig(any_colour=1.5), 0)

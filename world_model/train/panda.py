@@ -25,6 +25,8 @@ from world_model.heads.policy import Policy
 from world_model.losses.inverse_dynamics import InverseDynamics
 from world_model.losses.sigreg import sigreg
 
+LUMINANCE = (0.299, 0.587, 0.114)
+
 
 class PandaModel(nn.Module):
     """The world model with the heads that shape it; the heads are trained again, alone, afterwards."""
@@ -64,6 +66,9 @@ class PandaRecipe:
     cannot be predicted, so the latent learns to leave it out."""
     hue_turn: float = 0.0
     """Greatest turn of all hues [degrees], the same for all frames of a clip and its goals: things in other colours."""
+    saturation_change: float = 0.0
+    """Greatest relative change of how colourful everything is, the same for all frames of a clip and its goals: things
+    that stand out less."""
 
     def build(self, conventions: Conventions) -> nn.Module:
         return self.learner(CompactModel(conventions, **(self.model or {})))
@@ -144,7 +149,8 @@ class PandaRecipe:
             1 + within(self.frame_jitter, B, T, V, 1, 3)
         )
         offset = 255 * within(self.frame_jitter, B, T, V, 1, 3)
-        mixing = hues_turned(torch.deg2rad(within(self.hue_turn, B, 1, 1))) * factor
+        mixing = hues_turned(torch.deg2rad(within(self.hue_turn, B, 1, 1)))
+        mixing = mixing @ saturated(1 + within(self.saturation_change, B, 1, 1)) * factor
         pixels = frames.flatten(0, 2).flatten(1, 2).bfloat16()
         lit = torch.baddbmm(offset.flatten(0, 2).bfloat16(), pixels, mixing.flatten(0, 2).bfloat16())
         return lit.clamp_(0, 255).view(frames.shape)
@@ -156,6 +162,13 @@ def hues_turned(radians: Tensor) -> Tensor:
     d = (1 - cosine) / 3
     c = cosine + d
     return torch.stack([c, d + s, d - s, d - s, c, d + s, d + s, d - s, c], -1).unflatten(-1, (3, 3))
+
+
+def saturated(strength: Tensor) -> Tensor:
+    """[..., 3, 3], for rows of RGB: as colourful as before times `strength`, and as bright."""
+    grey = strength.new_tensor(LUMINANCE)[:, None].expand(3, 3)
+    strength = strength[..., None, None]
+    return strength * torch.eye(3, device=strength.device) + (1 - strength) * grey
 
 
 def touch_error(guess: Tensor, held: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from world_model.train.panda import PandaRecipe, hues_turned
+from world_model.train.panda import LUMINANCE, PandaRecipe, hues_turned, saturated
 
 
 @given(st.floats(-3.2, 3.2))
@@ -30,6 +30,28 @@ def test_a_clip_has_one_hue_and_other_clips_have_others() -> None:
     apart = torch.cdist(seen, seen)[~torch.eye(4, dtype=torch.bool)]
     assert apart.min() > 10
     torch.testing.assert_close(seen.sum(-1), torch.full((4,), 360.0), atol=4, rtol=0)
+
+
+@given(st.floats(0, 3))
+def test_paler_or_more_vivid_is_as_bright(strength: float) -> None:
+    change = saturated(torch.tensor(strength, dtype=torch.float64))
+    grey = torch.tensor(LUMINANCE).double()
+    torch.testing.assert_close(torch.ones(3).double() @ change, torch.ones(3).double())
+    red = torch.eye(3).double()[0]
+    torch.testing.assert_close((red @ change) @ grey, red @ grey)
+    spread = (red @ change).amax() - (red @ change).amin()
+    torch.testing.assert_close(spread, torch.tensor(strength).double())
+
+
+def test_a_clip_is_as_pale_as_its_goals() -> None:
+    recipe = PandaRecipe(saturation_change=0.8, colour_jitter=0.0, frame_jitter=0.0)
+    frames = torch.tensor([200, 80, 80], dtype=torch.uint8).expand(8, 5, 2, 6, 6, 3)
+    lit = recipe._tinted(frames, torch.Generator().manual_seed(0)).float()
+    assert torch.equal(lit, lit[:, :1, :1, :1, :1].expand_as(lit))
+    seen = lit[:, 0, 0, 0, 0]
+    spread = seen.amax(-1) - seen.amin(-1)
+    assert 23 <= spread.min() < 80 < 160 < spread.max() <= 217  # 120 before
+    torch.testing.assert_close(seen @ torch.tensor(LUMINANCE), torch.full((8,), 115.88), atol=2, rtol=0)
 
 
 def test_without_a_turn_and_jitter_frames_stay_as_they_are() -> None:
