@@ -7,7 +7,6 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import av
@@ -16,7 +15,7 @@ import numpy as np
 
 from data.colours import Conversion, Fitted, Whole
 
-LARGE = 640 * 480 + 1  # pixels, from which on two decoders share a read
+LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
 NEAR = 8  # frames: nearer than this, going on is cheaper than seeking
 
 
@@ -30,7 +29,7 @@ class Decoder:
     def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
         self.path, self.stamp = path, stamp
         self.lock = threading.Lock()
-        self.conversions: dict[bool | tuple[int, str], Conversion] = {}
+        self.conversions: dict[Any, Conversion] = {False: Whole(exact=False), True: Whole(exact=True)}
         try:
             self.container = av.open(path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -47,11 +46,12 @@ class Decoder:
         )  # newer codecs miss frames that they are not given
         if self.plain:  # a sixth faster, and a little nearer to what was encoded
             self.stream.codec_context.options = {"idct": "xvid"}
-        self.stream.codec_context.thread_count = 1
-        # A loader's worker processes are the threads already.
+        # Threads delay the first frame by one frame each, which pays for large frames alone; a loader's worker
+        # processes are the threads already.
+        large = self.stream.width * self.stream.height >= LARGE
         alone = multiprocessing.parent_process() is None
-        self.shares = alone and self.size[0] * self.size[1] >= LARGE and (os.cpu_count() or 1) > 1
-        self.second: Decoder | None = None  # decodes the first half of what is asked for, at the same time
+        self.stream.codec_context.thread_count = min(4, os.cpu_count() or 1) if large and alone else 1
+        self.stream.thread_type = "FRAME"
         shown, keys = [], []
         try:
             for packet in self.container.demux(self.stream):
@@ -67,7 +67,7 @@ class Decoder:
         self.pts = sorted(set(shown))
         self.keys = sorted(keys)
         self.number = {time: i for i, time in enumerate(self.pts)}
-        self.near = NEAR if self.plain else 1
+        self.near = 1 if self.stream.codec_context.thread_count == 1 and not self.plain else NEAR
         self.frames: Any = None  # the running decode generator, after a seek
         self.position = -1  # number of the last frame that the generator gave
         self.wanted: set[int] = set()  # times of the frames that the present read asks for
@@ -75,81 +75,34 @@ class Decoder:
 
     def read(self, numbers: Sequence[int], *, exact: bool = False) -> np.ndarray:
         """Frames as large as they are: uint8 RGB [len(numbers), H, W, 3]."""
-        return self._read(numbers, exact)
+        return self._read(numbers, self.conversions[exact])
 
     def read_fitted(self, numbers: Sequence[int], size: int, crop: str) -> np.ndarray:
         """Frames cropped and shrunk: uint8 RGB [len(numbers), size, size, 3]."""
-        return self._read(numbers, (size, crop))
+        if (size, crop) not in self.conversions:
+            self.conversions[size, crop] = Fitted(size, crop)
+        return self._read(numbers, self.conversions[size, crop])
 
-    def _read(self, numbers: Sequence[int], kind: bool | tuple[int, str]) -> np.ndarray:
-        conversion = self._conversion(kind)
+    def _read(self, numbers: Sequence[int], conversion: Conversion) -> np.ndarray:
         frames = np.empty((len(numbers), *conversion.size(*self.size), 3), np.uint8)
         places = sorted(range(len(numbers)), key=lambda i: numbers[i])
         with self.lock:
-            cut = self._cut([numbers[place] for place in places]) if self.shares else 0
-            if cut:
-                self.second = self.second or Decoder(self.path, self.stamp)
-                with ThreadPoolExecutor(1) as beside:
-                    first = beside.submit(self.second._fill, frames, numbers, places[:cut], kind)
-                    self._fill(
-                        frames, numbers, places[cut:], kind
-                    )  # the later ones, to go on from there next
-                    first.result()
-            else:
-                self._fill(frames, numbers, places, kind)
+            self.wanted = {self.pts[number] for number in numbers}
+            self.ahead = self.wanted.copy()
+            before = -1
+            for place in places:
+                if before >= 0 and numbers[place] == numbers[before]:
+                    frames[place] = frames[before]
+                else:
+                    self._one(numbers[place], frames[place], conversion)
+                before = place
         return frames
-
-    def _conversion(self, kind: bool | tuple[int, str]) -> Conversion:
-        if kind not in self.conversions:
-            self.conversions[kind] = Whole(exact=kind) if isinstance(kind, bool) else Fitted(*kind)
-        return self.conversions[kind]
-
-    def _cut(self, numbers: list[int]) -> int:
-        """How many of these frames, in order, another decoder should take so that both are done soonest; 0: none."""
-        if not numbers or not self._anew(numbers[0]):
-            return 0
-        keys = [self._key(number) for number in numbers]
-        last = {
-            key: number for key, number in zip(keys, numbers)
-        }  # the last that is wanted after each keyframe
-        work = {key: number + 1 - self._key_number(key) for key, number in last.items()}
-        total, done, best = sum(work.values()), 0, (sum(work.values()), 0)
-        for i in range(1, len(numbers)):
-            if keys[i] != keys[i - 1]:
-                done += work[keys[i - 1]]
-                best = min(best, (max(done, total - done), i))
-        return best[1]
-
-    def _fill(
-        self, frames: np.ndarray, numbers: Sequence[int], places: list[int], kind: bool | tuple[int, str]
-    ) -> None:
-        """Decode into `frames` what stands at these places of `numbers`, which are in the file's order."""
-        conversion = self._conversion(kind)
-        self.wanted = {self.pts[numbers[place]] for place in places}
-        self.ahead = self.wanted.copy()
-        before = -1
-        for place in places:
-            if before >= 0 and numbers[place] == numbers[before]:
-                frames[place] = frames[before]
-            else:
-                self._one(numbers[place], frames[place], conversion)
-            before = place
-
-    def _key(self, number: int) -> int:
-        """Which keyframe a frame is decoded from; -1: none is before it."""
-        return bisect_right(self.keys, self.pts[number]) - 1
-
-    def _key_number(self, key: int) -> int:
-        return self.number.get(self.keys[key], 0) if key >= 0 else 0
-
-    def _anew(self, number: int) -> bool:
-        """Whether to seek for a frame rather than go on from the last one."""
-        standing = self.frames is not None and self.position < number
-        return not standing or self._key_number(self._key(number)) > self.position + self.near
 
     def _one(self, number: int, out: np.ndarray, conversion: Conversion) -> None:
         """Decode one frame into `out`."""
-        key, fresh = self._key(number), self._anew(number)
+        key = bisect_right(self.keys, self.pts[number]) - 1
+        key_number = self.number.get(self.keys[key], 0) if key >= 0 else 0
+        fresh = self.frames is None or not self.position < number or key_number > self.position + self.near
         if fresh:
             self._seek(key)
         while True:
