@@ -18,6 +18,7 @@ from data.video import VideoFrames
 FRAMES = 8  # of a clip
 Clip = tuple[Path, int, int]  # file, first frame, frames from one to the next
 Loader = Callable[[Clip], np.ndarray]
+ALONE = "ours, one clip after the other"
 ONCE = ("opencv", "decord", "decord that scales")  # those that open the file for each clip
 
 
@@ -45,7 +46,8 @@ def ours(fit: Fit | None) -> dict[str, Loader]:
         assert fit is not None
         return VideoFrames(clip[0]).read_fitted(_numbers(clip), size=fit.size, crop=fit.crop)
 
-    return {"ours": fitted if fit else whole}
+    read = fitted if fit else whole
+    return {"ours": read, ALONE: read}
 
 
 def _shrunk(picture: np.ndarray, fit: Fit) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -24,10 +25,11 @@ from data.cutting import cut, following_rows, missing_camera
 from data.sampling import measured_poses, windows
 from data.source import Log, open_checked
 from data.types import Episode
-from data.workers import deaf_to_interrupts
+from data.workers import deaf_to_interrupts, side_by_side
 
 log = logging.getLogger(__name__)
 OPEN_EPISODES = 64  # whose numbers a process keeps
+_keeping = threading.Lock()  # what datasets keep of their episodes
 
 
 class Clips(Protocol):
@@ -118,9 +120,10 @@ class LazyClipDataset:
 
     def batch(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> TensorDict:
         epochs = np.zeros_like(indices) if epochs is None else epochs
-        return torch.stack([self._clip(int(i), int(e)) for i, e in zip(indices, epochs)])  # type: ignore[return-value]
+        return torch.stack(side_by_side(self._clip, zip(indices.tolist(), epochs.tolist())))  # type: ignore[return-value]
 
-    def _clip(self, index: int, epoch: int) -> TensorDict:
+    def _clip(self, drawn: tuple[int, int]) -> TensorDict:
+        index, epoch = drawn
         for offset in range(len(self.keys)):
             key = self.keys[(index + offset) % len(self.keys)]
             if key in self.skipped:
@@ -135,13 +138,20 @@ class LazyClipDataset:
                     remedy="Copy the file again from the original.",
                 )  # fmt: skip
             finding.episode = key
-            self.skipped[key] = finding
-            self._open.pop(key, None)
-            log.warning("skipped: %s", finding)
+            with _keeping:
+                known = key in self.skipped
+                self.skipped[key] = finding
+                self._open.pop(key, None)
+            if not known:
+                log.warning("skipped: %s", finding)
         reasons = "; ".join(sorted({str(f) for f in self.skipped.values()})[:3])
         raise ValueError(f"{self.path}: none of {len(self.keys)} episodes is usable: {reasons}")
 
     def _episode(self, key: str) -> tuple[Episode, torch.Tensor, np.ndarray]:
+        with _keeping:
+            return self._kept(key)
+
+    def _kept(self, key: str) -> tuple[Episode, torch.Tensor, np.ndarray]:
         if key not in self._open:
             episode, _ = open_checked(self.reader, key)
             missing = missing_camera(episode, self.settings.cameras)

@@ -1,11 +1,18 @@
-"""Processes that work for this one: a terminal's Ctrl-C is for this one alone, which then ends them."""
+"""Processes and threads that work for this one: a terminal's Ctrl-C is for this one alone, which then ends them."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import TypeVar
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @contextmanager
@@ -21,3 +28,21 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def side_by_side(function: Callable[[Given], Made], things: Iterable[Given]) -> list[Made]:
+    """What a function that mostly works outside Python (decoding video) makes of each thing, a thread a core.
+
+    A process that works for another does one after the other: there are as many of those as there are cores.
+    """
+    things = list(things)
+    threads = min(len(things), os.cpu_count() or 1)
+    if threads < 2 or multiprocessing.parent_process() is not None:
+        return [function(thing) for thing in things]
+    with deaf_to_interrupts():
+        pool = ThreadPoolExecutor(threads)
+        waiting = [pool.submit(function, thing) for thing in things]
+    try:
+        return [made.result() for made in waiting]
+    finally:
+        pool.shutdown(cancel_futures=True)
