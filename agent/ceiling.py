@@ -18,10 +18,9 @@ from torch import Tensor
 
 from data.types import CLOSEDNESS, Imagined, Memory, Observation
 from envs.arm import Arm, Refused
-from envs.expert import LIFT_M, ScriptedHand
+from envs.expert import ScriptedHand
 from envs.tasks import OBJECT, TaskGoal, script
 from planners.actions import ActionSpace
-from planners.costs.total import Term, TotalCost
 from planners.protocols import Budget, Energy, Planner
 from planners.seeded import Seeded
 
@@ -33,6 +32,7 @@ from .configurator import Configurator, ConfiguratorSettings
 from .memory import ShortTermMemory
 from .perception import Percept, Perception
 from .task import Goal, Task
+from .true_costs import TrueCosts
 
 NEAR_M = 0.025  # a sub-goal is reached when hand and object are this near
 
@@ -133,74 +133,6 @@ class NoisyScript:
         return actions
 
 
-@dataclass(kw_only=True)
-class TrueDistance:
-    """Metres between hands, and between objects, over `unit_m`; closedness counts `grip`."""
-
-    goal: Tensor  # [1, 1, 7]
-    unit_m: float = 0.05
-    object_weight: float = 2.0
-    grip: float = 1.0
-
-    def __call__(self, memory: Memory, imagined: Imagined, actions: Tensor) -> Tensor:
-        gap = imagined.latents[:, :, -1, 0] - self.goal[:, None, 0]  # [B, K, 7]
-        hand, grip, thing = gap[..., :3].norm(dim=-1), gap[..., 3].abs(), gap[..., 4:].norm(dim=-1)
-        return (hand + self.object_weight * thing) / self.unit_m + self.grip * grip
-
-
-@dataclass(kw_only=True)
-class TrueWayToGo:
-    """What is still to be done for a thing to be somewhere else, over `unit_m`: a perfect critic.
-
-    While the thing is not there, the hand's way is to the thing and, later, from where the thing will be to its own
-    last place; it is open until it is beside the thing.  Far from its place a thing may be as high as it likes.
-    """
-
-    goal: Tensor  # [1, 1, 7]
-    unit_m: float = 0.05
-    object_weight: float = 2.0
-    grip: float = 1.0
-    height_weight: float = 0.3
-    there_m: float = 0.015  # as near as this the thing is where it should be
-    beside_m: float = 0.02  # from where on the thing may be grasped
-    above_m: float = 0.05  # from where on, sideways, it is to be lowered
-
-    def __call__(self, memory: Memory, imagined: Imagined, actions: Tensor) -> Tensor:
-        state, goal = imagined.latents[:, :, -1, 0], self.goal[:, None, 0]  # [B, K, 7]
-        hand, closed, thing = state[..., :3], state[..., 3], state[..., 4:]
-        gap = thing - goal[..., 4:]
-        aside = gap[..., :2].norm(dim=-1)
-        height = torch.lerp(gap[..., 2].abs(), torch.tensor(LIFT_M), (aside / self.above_m).clamp(0, 1))
-        carry = aside + self.height_weight * height
-        missing = ((carry - self.there_m) / self.there_m).clamp(0, 1)
-        to_thing = (hand - thing).norm(dim=-1)
-        away = ((to_thing - self.beside_m) / self.beside_m).clamp(0, 1)
-        afterwards = (goal[..., :3] - goal[..., 4:]).norm(dim=-1)
-        way = torch.lerp((hand - goal[..., :3]).norm(dim=-1), to_thing + afterwards, missing)
-        grip = torch.lerp((closed - goal[..., 3]).abs(), away * closed + (1 - goal[..., 3]), missing)
-        return (way + self.object_weight * carry) / self.unit_m + self.grip * grip
-
-
-@dataclass
-class TrueCosts:
-    """The agent's `Costs` when nothing is hidden."""
-
-    way_to_go: bool = False  # rather than the distance, which leads to goals that are near only
-
-    def for_goal(self, goal: Tensor, pose: Tensor | None) -> TotalCost:
-        if self.way_to_go:
-            return TotalCost([Term(name="true way to go", cost=TrueWayToGo(goal=goal))])
-        return TotalCost([Term(name="true distance", cost=TrueDistance(goal=goal))])
-
-    def steps_to_go(self, latent: Tensor, goal: Tensor, pose: Tensor) -> float:
-        return float("inf")
-
-    def distance(self, latent: Tensor, goal: Tensor) -> float:
-        """Metres: the hand's gap or the object's, whichever is larger; ten per cent of closedness count a centimetre."""
-        gap = (latent - goal)[0, 0]
-        return float(torch.stack([gap[:3].norm(), gap[4:].norm(), 0.1 * gap[3].abs()]).max())
-
-
 @dataclass
 class TruePerception:
     """Sees the true state; goals are told apart by name."""
@@ -232,9 +164,12 @@ def ceiling_planner(
 
 
 def search_for(task: str) -> dict[str, Any]:
-    """Planner and shake of the proposing hand for a task: a reach is steps that can be taken one by one."""
+    """Planner and shake of the proposing hand for a task: a reach is steps that can be taken one by one, and what takes
+    fifty steps has none to lose by wandering."""
     if task == "reach":
         return {"planner": ceiling_planner(candidates=16, iterations=2, horizon=1), "noise_m": None}
+    if task == "pick_place":
+        return {"planner": ceiling_planner(candidates=24, iterations=2), "noise_m": 0.01}
     return {"planner": ceiling_planner(), "noise_m": 0.02}
 
 
@@ -326,6 +261,10 @@ def _shaken_hand(world: World, goal: TaskGoal, seed: int, noise_m: float | None)
     waypoints, _, _ = script(goal.task, world.driver, seed=seed)
     # A shaken hand never stands exactly at its waypoint: one that waits for that would hover for ever.
     loose = [replace(w, tolerance_m=max(w.tolerance_m, 1.25 * noise_m)) for w in waypoints]
+    if goal.task == "pick_place":  # on its long way it passes some waypoints by
+        passed = ("hover", "lift", "carry")
+        loose = [replace(w, tolerance_m=0.03) if w.name in passed else w for w in loose]
+        return NoisyScript(world, ScriptedHand(loose, patience=5), noise_m)
     return NoisyScript(world, ScriptedHand(loose), noise_m)
 
 

@@ -13,7 +13,6 @@ from agent.build import load_mind
 from agent.ceiling import (
     NoisyScript,
     SimulatorModel,
-    TrueDistance,
     TruePerception,
     act,
     ceiling_planner,
@@ -21,6 +20,7 @@ from agent.ceiling import (
     true_agent,
 )
 from agent.task import Goal, Task
+from agent.true_costs import TrueDistance, TrueWayToGo
 from data.types import Memory
 from envs import make_arm
 from envs.expert import ScriptedHand
@@ -103,6 +103,37 @@ def test_the_true_distance_counts_hand_object_and_grip() -> None:
     imagined = SimpleNamespace(latents=latents)
     energy = TrueDistance(goal=goal, unit_m=0.05, object_weight=2.0, grip=1.0)(None, imagined, None)
     torch.testing.assert_close(energy[0], torch.tensor([0.0, 1.0, 2.0, 0.5]))
+
+
+def test_the_way_to_go_falls_with_each_thing_done() -> None:
+    goal = torch.tensor([0.5, 0.1, 0.14, 0.0, 0.5, 0.1, 0.02])[None, None]  # let go, the hand above it
+    here, carried, there = (
+        torch.tensor(xyz) for xyz in ([0.5, -0.1, 0.02], [0.5, 0.0, 0.12], [0.5, 0.1, 0.02])
+    )
+    above = torch.tensor([0.0, 0.0, 0.12])
+    done = [  # hand, closedness, thing
+        (here + 2 * above, 0.0, here),
+        (here + above, 0.0, here),
+        (here, 0.0, here),
+        (here + above, 1.0, here + above),
+        (carried, 1.0, carried),
+        (there + above, 1.0, there + above),
+        (there, 1.0, there),
+        (there, 0.0, there),
+        (there + above, 0.0, there),
+    ]
+    states = torch.stack([torch.cat([hand, torch.tensor([closed]), thing]) for hand, closed, thing in done])
+    cost = TrueWayToGo(goal=goal)
+    energies = cost(None, SimpleNamespace(latents=states[None, :, None, None]), None)[0]
+    assert (energies[1:] < energies[:-1]).all(), energies
+    assert energies[-1] < 1e-5
+    closed_early = states[1].clone()
+    closed_early[3] = 1.0
+    early = cost(None, SimpleNamespace(latents=closed_early[None, None, None, None]), None)[0, 0]
+    assert early > energies[1]
+    both = torch.stack([states[0], states[-1]])[None, None, :, None]  # of a path, the mean of its steps
+    mean = cost(None, SimpleNamespace(latents=both), None)
+    torch.testing.assert_close(mean[0, 0], (energies[0] + energies[-1]) / 2)
 
 
 def attempt(world, task: str, seed: int, *, steps: int, noise_m: float | None = 0.02, **budget: int) -> bool:
