@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import loaders as ways
-from benchmarks.loaders import FRAMES, ONCE, Clip, Fit, Loader
+from benchmarks.loaders import BESIDE, FRAMES, ONCE, Clip, Fit, Loader
 from data.cache import build_cache
 from data.clips import ClipDataset
 from data.index import NAME
@@ -97,7 +97,7 @@ def compare(
         chosen = [(files[i], int(s), stride) for i, s in zip(rng.integers(len(files), size=clips), starts)]
         for name, load in loaders.items():
             start, used = time.perf_counter(), time.process_time()
-            if name == "ours":
+            if name == BESIDE:
                 side_by_side(load, chosen)  # as a dataset reads its batch
             else:
                 for clip in chosen:

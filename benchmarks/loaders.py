@@ -18,7 +18,7 @@ from data.video import VideoFrames
 FRAMES = 8  # of a clip
 Clip = tuple[Path, int, int]  # file, first frame, frames from one to the next
 Loader = Callable[[Clip], np.ndarray]
-ALONE = "ours, one clip after the other"
+BESIDE = "ours, a batch side by side"
 ONCE = ("opencv", "decord", "decord that scales")  # those that open the file for each clip
 
 
@@ -46,8 +46,7 @@ def ours(fit: Fit | None) -> dict[str, Loader]:
         assert fit is not None
         return VideoFrames(clip[0]).read_fitted(_numbers(clip), size=fit.size, crop=fit.crop)
 
-    read = fitted if fit else whole
-    return {"ours": read, ALONE: read}
+    return {"ours": fitted, BESIDE: fitted} if fit else {"ours": whole}
 
 
 def _shrunk(picture: np.ndarray, fit: Fit) -> np.ndarray:
