@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from data.cutting import fitted
 from data.images import fit_frames
 from data.poses import poses_from
 from data.source import open_log
@@ -100,21 +101,27 @@ def _from_episode(text: str, conventions: Conventions) -> Goal:
         raise ValueError(
             f"goal episode:{text}: row {row_text} is not in the episode; it has {len(episode)} rows"
         )
-    frames = {
-        name: episode.frames[name].read([row])[0] for name in conventions.cameras if name in episode.frames
+    _check_cameras(episode.frames, conventions, text)
+    frames = {  # in the same colours as the frames that the model learnt from
+        name: fitted(episode.frames[name], [row], size=conventions.image_size, crop=conventions.crop)[0]
+        for name in conventions.cameras
     }
     pose = poses_from(
         torch.from_numpy(episode.ee_position[row]),
         torch.from_numpy(episode.ee_quaternion[row]),
         torch.tensor(float(episode.closedness[row])),
     ).numpy()
-    return Goal(frames=_fit(frames, conventions, text), pose=pose, name=f"row {row}")
+    return Goal(frames=frames, pose=pose, name=f"row {row}")
+
+
+def _check_cameras(cameras: Collection[str], conventions: Conventions, source: str) -> None:
+    missing = [name for name in conventions.cameras if name not in cameras]
+    if missing:
+        raise ValueError(f"goal {source}: no picture of camera {missing[0]!r}; it has {sorted(cameras)}")
 
 
 def _fit(frames: dict[str, np.ndarray], conventions: Conventions, source: str) -> dict[str, np.ndarray]:
-    missing = [name for name in conventions.cameras if name not in frames]
-    if missing:
-        raise ValueError(f"goal {source}: no picture of camera {missing[0]!r}; it has {sorted(frames)}")
+    _check_cameras(frames, conventions, source)
     return {
         name: fit_frames(frames[name], crop=conventions.crop, size=conventions.image_size)
         for name in conventions.cameras
