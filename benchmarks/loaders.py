@@ -46,7 +46,8 @@ def ours(fit: Fit | None) -> dict[str, Loader]:
         assert fit is not None
         return VideoFrames(clip[0]).read_fitted(_numbers(clip), size=fit.size, crop=fit.crop)
 
-    return {"ours": fitted, BESIDE: fitted} if fit else {"ours": whole}
+    read = fitted if fit else whole
+    return {"ours": read, BESIDE: read}
 
 
 def _shrunk(picture: np.ndarray, fit: Fit) -> np.ndarray:
