@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
+MOST_THREADS = 4
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -33,10 +34,10 @@ def deaf_to_interrupts() -> Iterator[None]:
 def side_by_side(function: Callable[[Given], Made], things: Iterable[Given]) -> list[Made]:
     """What a function that mostly works outside Python (decoding video) makes of each thing, a thread a core.
 
-    A process that works for another does one after the other: there are as many of those as there are cores.
+    A process that works for another does one after the other, and many cores are for many such processes.
     """
     things = list(things)
-    threads = min(len(things), os.cpu_count() or 1)
+    threads = min(len(things), os.cpu_count() or 1, MOST_THREADS)
     if threads < 2 or multiprocessing.parent_process() is not None:
         return [function(thing) for thing in things]
     with deaf_to_interrupts():
