@@ -164,8 +164,10 @@ def ceiling_planner(
 
 
 def search_for(task: str) -> dict[str, Any]:
-    """Planner and shake of the proposing hand for a task: a reach is steps that can be taken one by one, and what takes
-    fifty steps has none to lose by wandering."""
+    """Planner and shake of the proposing hand for a task.
+
+    A reach is steps that can be taken one by one; on a long way a hand that is shaken much wanders.
+    """
     if task == "reach":
         return {"planner": ceiling_planner(candidates=16, iterations=2, horizon=1), "noise_m": None}
     if task == "pick_place":
@@ -205,26 +207,21 @@ class SimulatingActor:
 
 
 def true_agent(
-    world: World,
-    goal: TaskGoal,
-    *,
-    seed: int,
-    planner: Planner | None = None,
-    noise_m: float | None = 0.02,
-    way_to_go: bool = False,
+    world: World, goal: TaskGoal, *, seed: int, planner: Planner | None = None, noise_m: float | None = 0.02
 ) -> Agent:
     """An agent that imagines in the simulator and scores the true state.
 
+    Where the one goal is a thing elsewhere, distances do not lead: there it scores what is still to be done.
+
     Args:
         noise_m: shake of the scripted hand that proposes; None: the planner gets no proposals.
-        way_to_go: score what is still to be done for the thing rather than distances (see `TrueWayToGo`).
     """
     hand = _shaken_hand(world, goal, seed, noise_m)
     return Agent(
         arm=world.arm,
         perception=TruePerception(world, goal),
         memory=lambda: ShortTermMemory(frames=2),
-        costs=TrueCosts(way_to_go),
+        costs=TrueCosts(way_to_go=goal.task == "pick_place" and len(goal.views) == 1),
         actor=SimulatingActor(SimulatorModel(world), planner or ceiling_planner(), hand),
         configurator=Configurator(
             ConfiguratorSettings(mode=Mode.planner, reached_distance=NEAR_M, reached_steps=-1.0)
@@ -272,8 +269,7 @@ def pursue_with_simulator(
     cell: Any, seed: int, world: World, goal: TaskGoal, budget: int, watch: Callable[[Observation], bool]
 ) -> Outcome:
     """One trial of the evaluation's `ceiling` method."""
-    far = goal.task == "pick_place" and len(goal.views) == 1
-    agent = true_agent(world, goal, seed=seed, way_to_go=far, **search_for(goal.task))
+    agent = true_agent(world, goal, seed=seed, **search_for(goal.task))
     goals = [Goal(frames=view.frames, pose=view.pose, name=view.name) for view in goal.views]
     task = Task(goals=goals, budget_steps=budget, name=goal.task)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.cutting import fitted
+from data.cutting import fitted, missing_camera
 from data.images import fit_frames
 from data.poses import poses_from
 from data.source import open_log
@@ -115,9 +115,9 @@ def _from_episode(text: str, conventions: Conventions) -> Goal:
 
 
 def _check_cameras(cameras: Collection[str], conventions: Conventions, source: str) -> None:
-    missing = [name for name in conventions.cameras if name not in cameras]
-    if missing:
-        raise ValueError(f"goal {source}: no picture of camera {missing[0]!r}; it has {sorted(cameras)}")
+    missing = missing_camera(cameras, conventions.cameras)
+    if missing is not None:
+        raise ValueError(f"goal {source}: no picture of camera {missing!r}; it has {sorted(cameras)}")
 
 
 def _fit(frames: dict[str, np.ndarray], conventions: Conventions, source: str) -> dict[str, np.ndarray]:

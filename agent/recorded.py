@@ -27,7 +27,7 @@ class Stretch:
 
 def longest_stretch(episode: Episode, conventions: Conventions, *, most: int | None = None) -> Stretch:
     """Raises ValueError with the reason where there is none."""
-    missing = missing_camera(episode, conventions.cameras)
+    missing = missing_camera(episode.frames, conventions.cameras)
     if missing is not None:
         raise ValueError(
             f"the model looks through {list(conventions.cameras)}; the episode has no {missing!r}, only "

@@ -110,7 +110,7 @@ def cache_episode(
     source, key, _ = job
     try:
         episode, _ = open_checked(readers[source], key)
-        missing = missing_camera(episode, settings.cameras)
+        missing = missing_camera(episode.frames, settings.cameras)
         if missing is not None:
             return Finding(
                 reason="no camera", file=source, episode=key, value=f"{missing!r}, it has {sorted(episode.frames)}",

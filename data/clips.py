@@ -148,13 +148,9 @@ class LazyClipDataset:
         raise ValueError(f"{self.path}: none of {len(self.keys)} episodes is usable: {reasons}")
 
     def _episode(self, key: str) -> tuple[Episode, torch.Tensor, np.ndarray]:
-        with _keeping:
-            return self._kept(key)
-
-    def _kept(self, key: str) -> tuple[Episode, torch.Tensor, np.ndarray]:
         if key not in self._open:
             episode, _ = open_checked(self.reader, key)
-            missing = missing_camera(episode, self.settings.cameras)
+            missing = missing_camera(episode.frames, self.settings.cameras)
             if missing is not None:
                 raise Damaged(
                     "no camera", file=self.path, value=f"{missing!r}, it has {sorted(episode.frames)}",
@@ -175,7 +171,8 @@ class LazyClipDataset:
         return self._open[key]
 
     def _cut(self, key: str, rng: np.random.Generator) -> TensorDict:
-        episode, poses, found = self._episode(key)
+        with _keeping:
+            episode, poses, found = self._episode(key)
         rows = found[rng.integers(len(found))]
         steps = cut(episode, rows, self.settings, poses)
         return TensorDict(

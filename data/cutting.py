@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,9 +39,9 @@ class Steps:
     times: np.ndarray  # float64 [T] seconds since the episode's start
 
 
-def missing_camera(episode: Episode, cameras: tuple[str, ...]) -> str | None:
-    """The first camera that an episode lacks."""
-    return next((camera for camera in cameras if camera not in episode.frames), None)
+def missing_camera(held: Collection[str], cameras: tuple[str, ...]) -> str | None:
+    """The first camera that is not among those of an episode, or of a goal."""
+    return next((camera for camera in cameras if camera not in held), None)
 
 
 def following_rows(episode: Episode, sampling: Sampling, camera: str) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ import av.error
 import numpy as np
 
 from data.colours import Conversion, Fitted, Whole
+from data.workers import own_threads
 
 LARGE = 640 * 480 + 1  # pixels, from which on frames are decoded by several threads
 NEAR = 8  # frames: nearer than this, going on is cheaper than seeking
@@ -46,11 +45,9 @@ class Decoder:
         )  # newer codecs miss frames that they are not given
         if self.plain:  # a sixth faster, and a little nearer to what was encoded
             self.stream.codec_context.options = {"idct": "xvid"}
-        # Threads delay the first frame by one frame each, which pays for large frames alone; a loader's worker
-        # processes are the threads already.
+        # Threads delay the first frame by one frame each, which pays for large frames alone.
         large = self.stream.width * self.stream.height >= LARGE
-        alone = multiprocessing.parent_process() is None
-        self.stream.codec_context.thread_count = min(4, os.cpu_count() or 1) if large and alone else 1
+        self.stream.codec_context.thread_count = own_threads() if large else 1
         self.stream.thread_type = "FRAME"
         shown, keys = [], []
         try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-MOST_THREADS = 4
+MOST_THREADS = 4  # more cores are for processes that work for this one
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -31,14 +31,17 @@ def deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def side_by_side(function: Callable[[Given], Made], things: Iterable[Given]) -> list[Made]:
-    """What a function that mostly works outside Python (decoding video) makes of each thing, a thread a core.
+def own_threads() -> int:
+    """How many threads video may take: one in a process that works for another, since there is one of those a core."""
+    alone = multiprocessing.parent_process() is None
+    return min(MOST_THREADS, os.cpu_count() or 1) if alone else 1
 
-    A process that works for another does one after the other, and many cores are for many such processes.
-    """
+
+def side_by_side(function: Callable[[Given], Made], things: Iterable[Given]) -> list[Made]:
+    """What a function that mostly works outside Python (decoding video) makes of each thing, in `own_threads`."""
     things = list(things)
-    threads = min(len(things), os.cpu_count() or 1, MOST_THREADS)
-    if threads < 2 or multiprocessing.parent_process() is not None:
+    threads = min(len(things), own_threads())
+    if threads < 2:
         return [function(thing) for thing in things]
     with deaf_to_interrupts():
         pool = ThreadPoolExecutor(threads)
