@@ -33,8 +33,6 @@ def open_arm(
         for line in driver.promises():
             say(line)
         return arm, driver
-    if env.host:
-        raise ValueError(f"env.host={env.host} is a real arm's address; add env=franka (env is {env.engine})")
     if env.engine not in ENGINES:
         raise ValueError(f"no engine {env.engine!r}; there are {', '.join((*ENGINES, REAL))}")
     return make_arm(
@@ -45,6 +43,7 @@ def open_arm(
         width=env.image_width_px or env.image_size_px,
         height=env.image_size_px,
         period_s=env.period_s,
+        limits=env.limits,
     )
 
 

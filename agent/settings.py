@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -17,6 +17,9 @@ class View(Enum):
 
     file = "file"
     live = "live"
+
+
+_ENVELOPE = {"workspace_low_m", "workspace_high_m", "table_z_m", "max_tilt_rad"}  # kept by every arm
 
 
 @dataclass(kw_only=True)
@@ -37,6 +40,17 @@ class EnvConfig(FrankaConfig):
     """Duration of a model step."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     """What varies from scene to scene."""
+
+    def __post_init__(self) -> None:
+        if self.engine == Engine.franka:
+            return
+        mine, usual = asdict(self), asdict(FrankaConfig())
+        for name in sorted(usual.keys() - _ENVELOPE):
+            if mine[name] != usual[name]:
+                raise ValueError(
+                    f"env.{name}={mine[name]} is about a real arm, and env is {self.engine}: add env=franka, or "
+                    f"leave it out (a simulated arm keeps {', '.join(sorted(_ENVELOPE))} of a real one's options)"
+                )
 
 
 @dataclass(kw_only=True)

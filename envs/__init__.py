@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .guarded import GuardedArm
 
 ENGINES = ("mujoco", "pybullet")
-SETTINGS = ("scene", "split", "cameras", "width", "height", "period_s")
+SETTINGS = ("scene", "split", "cameras", "width", "height", "period_s", "limits")
 
 
 def make_arm(engine: str = "mujoco", **settings: Any) -> tuple[GuardedArm, Any]:
@@ -19,6 +19,7 @@ def make_arm(engine: str = "mujoco", **settings: Any) -> tuple[GuardedArm, Any]:
     wrong = sorted(set(settings) - set(SETTINGS))
     if wrong:
         raise ArmError(f"an arm has no {', '.join(wrong)}; there are {', '.join(SETTINGS)}")
+    limits = settings.pop("limits", None)
     if engine == "mujoco":
         from .mujoco_arm import MujocoDriver
 
@@ -29,4 +30,4 @@ def make_arm(engine: str = "mujoco", **settings: Any) -> tuple[GuardedArm, Any]:
         driver = PybulletDriver(**settings)
     else:
         raise ArmError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
-    return GuardedArm(driver), driver
+    return GuardedArm(driver, limits=limits), driver

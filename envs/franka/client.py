@@ -112,3 +112,17 @@ def frame_of(columns: Any) -> np.ndarray:
 def names_of_errors(errors: Any) -> list[str]:
     """Names of the flags that are set in a libfranka error object."""
     return [name for name in dir(errors) if not name.startswith("_") and getattr(errors, name, None) is True]
+
+
+def reading_of(state: Any, frame: np.ndarray, time_s: float) -> Reading:
+    """What libfranka's own clients call a state, without its gripper."""
+    return Reading(
+        time_s=time_s,
+        frame=frame.ravel().tolist(),
+        joints=np.asarray(state.q).tolist(),
+        mode=str(state.robot_mode).split(".")[-1].removeprefix("k"),
+        errors=names_of_errors(state.current_errors),
+        force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
+        success=float(state.control_command_success_rate),
+        robot_s=state.time.to_sec(),
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .client import ClientError, Follow, Reading, Settings, frame_of, names_of_errors
+from .client import ClientError, Follow, Reading, Settings, frame_of, reading_of
 from .hand import WIDE_M, HandProcess
 
 _TICK_S = 0.01
@@ -48,16 +48,7 @@ class FrankyClient:
             robot_s := state.time.to_sec()
         ) != self._robot_s:  # in a motion it tells the last state again and again
             self._robot_s, self._stamp = robot_s, time.monotonic()
-        reading = Reading(
-            time_s=self._stamp,
-            frame=np.asarray(state.O_T_EE.matrix).ravel().tolist(),
-            joints=np.asarray(state.q).tolist(),
-            mode=str(state.robot_mode).split(".")[-1],
-            errors=names_of_errors(state.current_errors),
-            force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
-            success=float(state.control_command_success_rate),
-            robot_s=robot_s,
-        )
+        reading = reading_of(state, np.asarray(state.O_T_EE.matrix), self._stamp)
         if self._gripper is not None:
             self._look_at_hand()
             reading.width_m, reading.max_width_m, reading.is_grasped = self._hand
@@ -172,16 +163,7 @@ class PylibfrankaClient:
                     raise ClientError(str(error)) from error
                 self._stamp = time.monotonic()
         state = self._state
-        reading = Reading(
-            time_s=self._stamp,
-            frame=frame_of(state.O_T_EE).ravel().tolist(),
-            joints=list(state.q),
-            mode=str(state.robot_mode).split(".")[-1].removeprefix("k"),
-            errors=names_of_errors(state.current_errors),
-            force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
-            success=float(state.control_command_success_rate),
-            robot_s=state.time.to_sec(),
-        )
+        reading = reading_of(state, frame_of(state.O_T_EE), self._stamp)
         if self._hand is not None:
             self._hand.describe(reading)
         return reading

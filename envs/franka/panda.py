@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .client import ClientError, Follow, Reading, Settings, frame_of, names_of_errors
+from .client import ClientError, Follow, Reading, Settings, frame_of, reading_of
 from .hand import HandProcess
 from .trajectory import rotation_about
 
@@ -76,16 +76,7 @@ class PandaClient:
                 except Exception as error:
                     raise ClientError(str(error)) from error
         state = self._state
-        reading = Reading(
-            time_s=self._stamp,
-            frame=frame_of(state.O_T_EE).ravel().tolist(),
-            joints=list(state.q),
-            mode=str(state.robot_mode).split(".")[-1].removeprefix("k"),
-            errors=names_of_errors(state.current_errors),
-            force_n=float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3])),
-            success=float(state.control_command_success_rate),
-            robot_s=state.time.to_sec(),
-        )
+        reading = reading_of(state, frame_of(state.O_T_EE), self._stamp)
         if self._hand is not None:
             self._hand.describe(reading)
         return reading

@@ -26,6 +26,7 @@ def test_the_choices_are_those_of_the_rooms() -> None:
     from envs.franka.config import CLIENT_OF, Robot
     from envs.tasks import TASKS
     from world_model.checkpoint import MODELS
+    from world_model.heads.critic import FORMS
     from world_model.train.heads import DEFAULTS
     from world_model.train.recipes import RECIPES
 
@@ -38,6 +39,7 @@ def test_the_choices_are_those_of_the_rooms() -> None:
     assert [*choices.Crop] == [*CROPS]
     assert {*choices.ModelKind} == {*MODELS}
     assert {*choices.Recipe} == {*RECIPES}
+    assert {*choices.CriticForm} == {*FORMS}
     assert {*choices.Head} == {*DEFAULTS}
     assert {*choices.Format} == {*READERS}
     assert {*choices.Written} == {*FORMATS}
@@ -64,6 +66,11 @@ def test_a_choice_is_told_by_its_name(command: str) -> None:
         (("plan", "env.engine="), "env.engine=: no such choice; there are: franka, mujoco, pybullet"),
         (("plan", "configurator.mode=plannr"), "nearest: planner"),
         (("plan", "env.robot=fr4"), "env.robot=fr4: no such choice; nearest: fr3"),
+        (("plan", "env.speed=0.2"), "env.speed=0.2 is about a real arm, and env is mujoco: add env=franka"),
+        (
+            ("collect", "env=pybullet", "env.host=fr3"),
+            "env.host=fr3 is about a real arm, and env is pybullet",
+        ),
         (("evaluate", "tasks=[reach,grap]"), "tasks=grap: no such choice; nearest: grasp"),
         (("evaluate", "methods=blnd"), "methods=blnd: no such choice; nearest: blind"),
         (("evaluate", "-m", "tasks=reach,grap"), "tasks=grap: no such choice; nearest: grasp"),
