@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from data.types import Conventions
 from envs import ENGINES, make_arm
+from world_model.checkpoint import check_conventions
 
 from .choices import Engine
 from .settings import EnvConfig
 
+log = logging.getLogger(__name__)
 REAL = Engine.franka
 
 
@@ -28,7 +33,12 @@ def open_arm(
         from envs.franka.opening import open_franka
 
         arm, driver = open_franka(
-            env, period_s=env.period_s, image_size_px=env.image_size_px, keys=keys, cameras=cameras
+            env,
+            period_s=env.period_s,
+            image_size_px=env.image_size_px,
+            crop=str(env.crop),
+            keys=keys,
+            cameras=cameras,
         )
         for line in driver.promises():
             say(line)
@@ -45,6 +55,24 @@ def open_arm(
         period_s=env.period_s,
         limits=env.limits,
     )
+
+
+def check_agrees(env: EnvConfig, model: Conventions) -> None:
+    """Refuse an arm that shows or does other things than the model learned from; its cameras are compared by name."""
+    arm = replace(
+        model,
+        image_size=env.image_size_px,
+        crop=str(env.crop),
+        period_s=env.period_s,
+        frame="base",
+        tool="tcp",
+    )
+    if model.tool != arm.tool:  # off by a hand's length, which the model may bear
+        log.warning(
+            "the model learned poses of the %s, this arm tells those of the point between the fingertips",
+            model.tool,
+        )
+    check_conventions(replace(model, tool=arm.tool), arm, whose="the arm")
 
 
 def begin_real(arm: Any, env: EnvConfig) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 
 from envs.arm import Arm
 from planners.protocols import Planner
-from planners.seeded import Seeded
 from world_model.checkpoint import describe, load_heads, load_model
 from world_model.compact import CompactModel, quick_type
 
@@ -23,13 +23,21 @@ from .perception import Perception
 from .surprise import Surprise, SurpriseScale
 
 
+def planner_from(choice: dict[str, Any] | None = None) -> Any:
+    """The planner that a choice of configs/planner describes; none: the one that every command takes by itself."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    return instantiate(choice or OmegaConf.load(str(files("configs") / "planner" / "rehearse.yaml")))
+
+
 @dataclass(kw_only=True)
 class AgentSettings:
     """How the six modules are set."""
 
     configurator: ConfiguratorSettings = field(default_factory=ConfiguratorSettings)
     cost: CostSettings = field(default_factory=CostSettings)
-    planner: Any = field(default_factory=Seeded)
+    planner: Any = field(default_factory=planner_from)
     stop_on_surprise: bool = True
     """Stop and hold when what is seen is nothing like what was imagined."""
     blind: bool = False
@@ -38,15 +46,6 @@ class AgentSettings:
     """Keep every candidate of every plan, for pictures."""
     light: bool = True
     """Imagine with matrices in bfloat16 where the processor multiplies them itself."""
-
-
-def planner_from(choice: dict[str, Any] | None) -> Any:
-    """The planner that a choice of configs/planner describes."""
-    if not choice:
-        return Seeded()
-    from hydra.utils import instantiate
-
-    return instantiate(choice)
 
 
 @dataclass(kw_only=True, slots=True)

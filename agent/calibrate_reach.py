@@ -64,7 +64,7 @@ def reach_errors(
     Whether it has arrived is not the agent's to judge: with an unfamiliar view it is wrong about that, too.
     """
     settings = AgentSettings(
-        planner=planner or planner_from(None),
+        planner=planner or planner_from(),
         stop_on_surprise=False,
         configurator=ConfiguratorSettings(mode=Mode(mode), reached_steps=0, reached_distance=0),
     )

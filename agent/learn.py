@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from data.cache import FrameCache, build_cache
 from data.clips import ClipDataset, ClipLoader
 from data.hindsight import HindsightLoader
 from data.index import in_validation
-from data.source import open_log
+from data.source import Log, open_log
 from data.types import Conventions
 from planners.costs.goal import latent_scale
 from world_model.checkpoint import describe, load_model, save_model
@@ -51,6 +52,8 @@ class Source:
     """How often each log of a cache of several is drawn from; none: every frame equally often."""
     first_log: str = ""
     """The log that was named first: the one that a model is adapted to."""
+    tools: dict[str, str] = field(default_factory=dict)
+    """The point whose poses each log tells: tcp, hand or flange."""
 
     def episode_weights(self, episodes: Sequence[int]) -> np.ndarray | None:
         """What the chance of each episode's frames is multiplied by, so that the logs get their shares."""
@@ -70,8 +73,11 @@ class Start:
     folder: str = ""
     weights: str = ""
     sizes: Sizes = field(default_factory=Sizes)
-    adapts: bool = False
-    """Whether the model that was given predicts from actions already; known once `world` has made it."""
+
+    @cached_property
+    def adapts(self) -> bool:
+        """Whether a model was given that predicts from actions already; what was pretrained sees, and no more."""
+        return bool(self.folder) and describe(self.folder).config.get("predictor", "within") is not None
 
     def conventions(self, asked: Conventions) -> Conventions:
         """A given model's own conventions; else those asked for."""
@@ -84,10 +90,14 @@ class Start:
             world = load_vjepa2(self.weights, image_size=conventions.image_size, conventions=conventions)
         else:
             return self.sizes.world(conventions)
-        if not hasattr(world, "encoder") or isinstance(world.predictor, TokenPredictor):
-            self.adapts = bool(self.folder)
+        if self.adapts or isinstance(world.predictor, TokenPredictor):
             return world
         # A pretrained encoder: the action-conditioned predictor is new.
+        if self.sizes.kind != "dense":
+            raise ValueError(
+                f"{self.folder or self.weights} is a pretrained encoder, and a {self.sizes.kind} model has no predictor "
+                "for its tokens: say model= as when it was pretrained, for instance model=vit_small"
+            )
         side = conventions.image_size // world.encoder.config.patch
         grid = (side * len(conventions.cameras), side)
         predictor = self.sizes.full(conventions)["predictor"] | {
@@ -147,13 +157,36 @@ def open_sources(
         for finding in cache.skipped[:5]:
             say(f"skipped  {finding}")
         weight = weights[number] if weights and not together else 1.0
-        found.append(Source(cache=cache, weight=weight, first_log=names[0]))
+        tools = {str(p): _tool_of(log, cache) for p, log in zip(part, opened, strict=True)}
+        found.append(Source(cache=cache, weight=weight, first_log=names[0], tools=tools))
         if len(part) > 1 and (weights or alike):
             drawn = list(weights) or [1.0] * len(part)
             found[-1].shares = dict(zip(names, drawn, strict=True))
             shown = ", ".join(f"{p} {w / sum(drawn):.0%}" for p, w in zip(part, drawn, strict=True))
             say(f"drawn    {shown}")
     return found
+
+
+def _tool_of(log: Log, cache: FrameCache) -> str:
+    name = str(log.path.resolve())
+    used = next((episode.key for episode in cache.episodes if episode.source == name), None)
+    return str((log.open(used).meta.get("tool") if used is not None else None) or "tcp")
+
+
+def told_of(
+    sources: Sequence[Source], conventions: Conventions, *, given: bool, say: Say = print
+) -> Conventions:
+    """The conventions with the point of the hand whose poses the first log tells."""
+    tools = {log: tool for source in sources for log, tool in source.tools.items()}
+    tool = next(iter(tools.values()), conventions.tool)
+    if len(set(tools.values())) > 1:
+        told = ", ".join(f"of the {tool} in {log}" for log, tool in tools.items())
+        say(f"warning  poses are {told}: they differ by the hand's length, and are learned as one point's")
+    elif given and tool != conventions.tool:
+        say(
+            f"warning  poses are of the {tool} in these logs; the given model knew those of the {conventions.tool}"
+        )
+    return replace(conventions, tool=tool)
 
 
 def clips_for(
@@ -216,7 +249,7 @@ def learn_world(
     encoded = None
     if frozen and cache_latents:
         encoded = [
-            encode(model.world, s, out / "latents" / str(i), group, say) for i, s in enumerate(sources)
+            encode(model.world, s, out / "latents" / str(i), group.device, say) for i, s in enumerate(sources)
         ]
     loader = clips_for(
         recipe_name, sources, clip_frames=clip_frames, batch_size=batch_size, validation=validation, seed=seed,
@@ -249,22 +282,16 @@ def learn_world(
         model = recipe.learner(start.world(conventions))
         assert result.checkpoint is not None
         state.load_weights(result.checkpoint, model)
+        result.model = model  # whole, not the shards of one process
     elif start.adapts and not result.interrupted and group.main:
         take_best(model, out, say=say)
     world = recipe.result(model) if hasattr(recipe, "result") else model.world
     return world.cpu().eval(), result
 
 
-def encode(world: Any, source: Source, out: Path, group: Group, say: Say) -> Latents:
-    """Latents of a source, encoded by the first process while the others wait."""
-    settings: dict[str, Any] = {
-        "device": group.device,
-        "precision": "bf16" if group.device.type == "cuda" else "fp32",
-    }
-    if group.main:
-        encode_once(world, source.cache, out, say=say, **settings)
-    group.barrier()
-    return encode_once(world, source.cache, out, say=lambda _: None, **settings)
+def encode(world: Any, source: Source, out: Path, device: torch.device, say: Say) -> Latents:
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    return encode_once(world, source.cache, out, device=device, precision=precision, say=say)
 
 
 def finish(
@@ -279,7 +306,7 @@ def finish(
     validation: float,
     seed: int,
     card: dict[str, Any],
-    group: Group,
+    device: torch.device,
     play_tasks: Sequence[str] = (),
     given: dict[str, nn.Module] | None = None,
     half: bool = True,
@@ -294,7 +321,7 @@ def finish(
     if getattr(world, "predictor", None) is not None:
         episodes = [episode for source in sources for episode in source.cache.episodes]
         unseen = np.array([in_validation(episode.uuid, validation) for episode in episodes], bool)
-        parts = [encode(world, s, out / "latents" / f"final-{i}", group, say) for i, s in enumerate(sources)]
+        parts = [encode(world, s, out / "latents" / f"final-{i}", device, say) for i, s in enumerate(sources)]
         held = joined(parts)
         own = np.array([not start.adapts or e.source == sources[0].first_log for e in episodes], bool)
         judges = held.episodes(np.flatnonzero(unseen & own))
@@ -315,6 +342,6 @@ def finish(
     if heads:
         measures |= train_heads(
             path, heads, sources, parts, out=out, settings=head_settings, validation=validation, seed=seed,
-            device=str(group.device), play_tasks=play_tasks, given=given, half=half, say=say,
+            device=str(device), play_tasks=play_tasks, given=given, half=half, say=say,
         )  # fmt: skip
     return measures

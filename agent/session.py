@@ -12,7 +12,7 @@ import numpy as np
 from envs.tasks import TaskGoal, begin, check_task, make_goal
 
 from .agent import Agent
-from .arms import begin_real, is_real, open_arm
+from .arms import begin_real, check_agrees, is_real, open_arm
 from .build import AgentSettings, Mind, build_agent, load_mind, planner_from
 from .calibrate import CalibratedArm, Calibration
 from .goals import load_goals
@@ -62,6 +62,7 @@ def open_session(
             "a real arm's goals are pictures: goal=... (make one: forearm goal env=franka env.host=...)"
         )
     mind = load_mind(config.model)
+    check_agrees(config.env, mind.model.conventions)
     goals = load_goals(config.goal, mind.model.conventions) if config.goal else []
     arm, driver = open_arm(config.env, say=say, cameras=cameras)
     try:

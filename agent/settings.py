@@ -9,7 +9,7 @@ from typing import Any
 from envs.franka.config import FrankaConfig
 from envs.scenes import SceneConfig
 
-from .choices import Engine, Mode, Split, TaskName
+from .choices import Crop, Engine, Mode, Split, TaskName
 
 
 class View(Enum):
@@ -36,6 +36,8 @@ class EnvConfig(FrankaConfig):
     """Width of a simulated camera's pictures where they are not square (DROID's are 320 to 180); 0: as the height."""
     cameras: list[str] = field(default_factory=lambda: ["exterior_left", "wrist"])
     """Cameras that are rendered."""
+    crop: Crop = Crop.square
+    """Of a real camera's pictures, as the model learned from: square or droid_train."""
     period_s: float = 0.2
     """Duration of a model step."""
     scene: SceneConfig = field(default_factory=SceneConfig)
@@ -44,7 +46,7 @@ class EnvConfig(FrankaConfig):
     def __post_init__(self) -> None:
         if self.engine == Engine.franka:
             return
-        mine, usual = asdict(self), asdict(FrankaConfig())
+        mine, usual = asdict(self), {**asdict(FrankaConfig()), "crop": Crop.square}
         for name in sorted(usual.keys() - _ENVELOPE):
             if mine[name] != usual[name]:
                 raise ValueError(

@@ -94,11 +94,9 @@ def _feeling(mind: Mind) -> Mind:
 
 
 def _settings(mode: str) -> AgentSettings:
-    planner = (
-        Seeded(horizon=1) if mode == "policy" else Seeded()
-    )  # Mode 1 need not look farther than surprise does
-    configurator = ConfiguratorSettings(mode=Mode(mode))
-    return AgentSettings(stop_on_surprise=False, configurator=configurator, planner=planner)
+    settings = AgentSettings(stop_on_surprise=False, configurator=ConfiguratorSettings(mode=Mode(mode)))
+    # Mode 1 need not look farther than surprise does.
+    return replace(settings, planner=Seeded(horizon=1)) if mode == "policy" else settings
 
 
 def watch_many(

@@ -10,14 +10,12 @@ Built once; built again it only adds what the logs gained.  Killed while buildin
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from torch import Tensor
 from data.cache_jobs import CacheSettings, Stretch, column_widths, run_jobs
 from data.checks import Finding
 from data.index import in_validation
+from data.locks import locked
 from data.source import Log, open_log
 
 log = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ def build_cache(
     (out / "rows").mkdir(parents=True, exist_ok=True)
     (out / "objects").mkdir(exist_ok=True)
     logs = [source if isinstance(source, Log) else open_log(source) for source in sources]
-    with _locked(out):
+    with locked(out):
         wanted = {(str(s.path.resolve()), e.key): e for s in logs for e in s.refresh().entries.values()}
         if not wanted:
             raise ValueError(
@@ -211,17 +210,6 @@ def build_cache(
         "cache %s: %d rows of %d episodes, %d skipped", out, len(cache), len(cache.episodes), len(findings)
     )
     return cache
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    with open(out / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s: another process is building it, waiting", out)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield  # closing the file lets go of the lock, and so does being killed
 
 
 def _known(out: Path, settings: CacheSettings) -> dict[str, Any] | None:

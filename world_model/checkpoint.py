@@ -160,7 +160,8 @@ def check_conventions(model: Conventions, other: Conventions, *, whose: str) -> 
     differences = model.differences(other)
     if differences:
         raise ValueError(
-            f"the model and {whose} do not agree (model here, {whose} there): " + "; ".join(differences)
+            f"the model and {whose} do not agree: {'; '.join(differences)} (here the model, there {whose}; "
+            "env.image_size_px, env.crop and env.period_s say what an arm shows and does)"
         )
 
 

@@ -83,14 +83,16 @@ class CompactModel(nn.Module):
 
     def encode(self, frames: Tensor, poses: Tensor | None = None) -> Tensor:
         """uint8 [B, V, H, W, 3] -> [B, 1, D]; the pose goes to the predictor, so that a picture alone is a goal."""
-        return self.from_maps(self.maps(frames))
+        return self._together([eye(frames[:, view]) for view, eye in enumerate(self.eyes)])
 
     def maps(self, frames: Tensor) -> list[Tensor]:
         """Each eye's map [B, C, side, side] before it is made one vector: where things are, for people to look at."""
         return [eye.early(frames[:, view]) for view, eye in enumerate(self._eyes())]
 
     def from_maps(self, maps: list[Tensor]) -> Tensor:
-        seen = [eye.late(early) for eye, early in zip(self._eyes(), maps, strict=True)]
+        return self._together([eye.late(early) for eye, early in zip(self._eyes(), maps, strict=True)])
+
+    def _together(self, seen: list[Tensor]) -> Tensor:
         return self.project(torch.cat(seen, -1))[:, None].float()
 
     def _eyes(self) -> list[ConvEncoder]:

@@ -71,7 +71,7 @@ class RecipeConfig:
     clip_norm: float = 1.0
     """Greatest norm of the gradient."""
     post_steps: int = 800
-    """Optimiser steps where from= gives a trained model."""
+    """Optimiser steps where from= gives a model that predicts from actions."""
     post_rate: float = 0.2
     """Share of the learning rate that such a model is trained with."""
 
@@ -130,7 +130,7 @@ def learn(
 ) -> int:
     """All stages; a resumed run does what is left of them."""
     from agent.adapting import heads_of
-    from agent.learn import Start, finish, learn_world, open_sources
+    from agent.learn import Start, finish, learn_world, open_sources, told_of
     from data.types import Conventions
     from world_model.train.distributed import join
     from world_model.train.heads import DEFAULTS, adapted
@@ -149,20 +149,21 @@ def learn(
     )
     view: dict[str, Any] = plain(asdict(config.view)) | {"cameras": tuple(config.view.cameras)}
     conventions = start.conventions(Conventions(**view))
-    steps = recipe.post_steps if config.from_ else recipe.steps
+    steps = recipe.post_steps if start.adapts else recipe.steps
     if steps < 1:
-        name = "recipe.post_steps" if config.from_ else "recipe.steps"
+        name = "recipe.post_steps" if start.adapts else "recipe.steps"
         raise ValueError(f"{name} is {steps}: nothing would learn; only_heads=true trains heads alone")
     sources = open_sources(
         config.data, conventions, weights=config.weights, together=recipe.name == "panda",
         alike=bool(config.from_), folder=config.caches, workers=config.workers, say=say,
     )  # fmt: skip
+    conventions = told_of(sources, conventions, given=bool(config.from_), say=say)
     usual = Parallel.ddp if group.size > 1 else Parallel.none
     parallel = str(usual if config.distributed is Parallel.auto else config.distributed)
     world, result = learn_world(
         str(recipe.name), recipe.options, start, sources, conventions,
         out=run.dir / "world", clip_frames=recipe.clip_frames, batch_size=recipe.batch_size, steps=steps,
-        learning_rate=recipe.learning_rate * (recipe.post_rate if config.from_ else 1.0), start_rate=recipe.start_rate,
+        learning_rate=recipe.learning_rate * (recipe.post_rate if start.adapts else 1.0), start_rate=recipe.start_rate,
         warmup_steps=min(recipe.warmup_steps, steps // 2), cooldown_fraction=recipe.cooldown_fraction, shape=str(recipe.shape),
         weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm, validation=config.validation, seed=config.seed,
         group=group, workers=config.workers, health=config.health_every_steps > 0,
@@ -170,6 +171,7 @@ def learn(
         precision=precision, device=str(group.device), parallel=parallel, compile=config.compile,
         save_memory=config.save_memory, resume="last" if run.resumed else None, say=say,
     )  # fmt: skip
+    group.part()  # score, heads and the model's folder are the work of one process
     if result.interrupted:
         return 130
     if not group.main:
@@ -185,7 +187,7 @@ def learn(
     settings = _head_settings(usual, head_steps, critic)
     figures = finish(
         world, start, sources, conventions, out=run.dir, heads=heads, head_settings=settings,
-        validation=config.validation, seed=config.seed, card=card, group=group, play_tasks=config.play_tasks,
+        validation=config.validation, seed=config.seed, card=card, device=group.device, play_tasks=config.play_tasks,
         given=heads_of(result.model) if start.adapts else None, half=config.half, say=say,
     )  # fmt: skip
     folder = run.dir / "model"
@@ -211,13 +213,15 @@ def learn_heads(
     from agent.learn import open_sources
     from agent.learn_heads import add_heads
     from world_model.checkpoint import describe
-    from world_model.train.distributed import join
+    from world_model.train.distributed import by_itself
     from world_model.train.heads import DEFAULTS
 
     if not config.from_:
         raise ValueError("only_heads=true adds heads to a finished model: name it, as in from=forearm-panda")
     _known_heads([*heads, *head_steps])
-    device = str(join(config.device).device)
+    if not run.first:
+        return 0  # heads are the work of one process
+    device = str(by_itself(config.device).device)
     precision, why = choose_precision(config.precision, device.split(":")[0])
     run.say(f"device   {device}, {precision} ({why})")
     conventions = describe(config.from_).conventions

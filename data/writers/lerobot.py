@@ -7,13 +7,10 @@ a lock when a file is published, so several processes may write one dataset.  No
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import uuid as uuids
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.formats.videos import exactly
+from data.locks import locked
 from data.sampling import measured_poses
 from data.types import Episode
 from data.video import VideoWriter
@@ -107,7 +105,7 @@ class LeRobotWriter:
         assert self._features is not None
         for video in self._videos.values():
             video.close()
-        with self._locked():
+        with locked(self.root / "meta"):
             listed = self._listed()
             info = self.root / "meta" / "info.json"
             if info.exists():  # another writer may have begun the dataset meanwhile
@@ -246,12 +244,6 @@ class LeRobotWriter:
         stats = {n: column_stats(v) for n, v in columns.items() if not isinstance(v, list)} | about["stats"]
         row |= {f"stats/{name}/{n}": values[n] for name, values in stats.items() for n in NAMES}
         return row | {f"meta/episodes/{name}": index for name, index in place.items()}
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with open(self.root / "meta" / ".lock", "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
 
     def _listed(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

@@ -22,6 +22,7 @@ def open_franka(
     *,
     period_s: float = 0.2,
     image_size_px: int = 128,
+    crop: str = "square",
     cameras: dict[str, WatchedCamera] | None = None,
     keys: bool = True,
 ) -> tuple[GuardedArm, FrankaDriver]:
@@ -42,6 +43,7 @@ def open_franka(
                 rate_hz=config.camera_rate_hz,
                 moving=name == "wrist",
                 size=image_size_px,
+                crop=crop,
             )
             for name, address in config.camera_addresses.items()
         }

@@ -56,6 +56,12 @@ class ConvEncoder(nn.Module):
         points: int = 32,
     ) -> None:
         super().__init__()
+        fold = PATCH * shrink
+        least = fold * 2 ** (len(channels) - 1)
+        if image_size < least or image_size % fold:
+            raise ValueError(
+                f"image_size {image_size}: this encoder takes multiples of {fold} pixels, from {least} upwards"
+            )
         layers: list[nn.Module] = [nn.Conv2d(3 * PATCH * PATCH, channels[0], 1)]
         for before, after in itertools.pairwise(channels):
             layers += [nn.SiLU(), nn.Conv2d(before, after, 4, stride=2, padding=1), Residual(after)]

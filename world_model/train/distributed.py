@@ -53,21 +53,31 @@ class Group:
         if self.size > 1:
             dist.barrier()
 
+    def part(self) -> None:
+        """The common work is done: nobody is waited for any more."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
 
 def join(device: str = "auto") -> Group:
     """Join the process group that torchrun describes, or stand alone."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    alone = by_itself(device)
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return alone
+    if not dist.is_initialized():
+        backend = "nccl" if alone.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=10))
+    return Group(rank=dist.get_rank(), size=dist.get_world_size(), device=alone.device)
+
+
+def by_itself(device: str = "auto") -> Group:
+    """This process without the others that torchrun may have started."""
     if device == "auto":
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     where = torch.device(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return Group(device=where)
-    if not dist.is_initialized():
-        backend = "nccl" if where.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=10))
-    return Group(rank=dist.get_rank(), size=dist.get_world_size(), device=where)
+    return Group(device=where)
 
 
 def spread(program: nn.Module, group: Group, *, parallel: str) -> nn.Module:

@@ -22,6 +22,7 @@ from world_model.checkpoint import HEADS, make_head
 from world_model.compact import absolute
 from world_model.heads.decoder import picture_figures
 from world_model.train import state
+from world_model.train.distributed import by_itself
 from world_model.train.latents import Latents
 from world_model.train.loop import train
 
@@ -250,7 +251,7 @@ def train_head(
     result = train(
         HeadRecipe(kind=kind, config=config), loader, out=out, steps=chosen.steps, learning_rate=chosen.learning_rate, model=given,
         warmup_steps=min(100, chosen.steps // 10), weight_decay=chosen.weight_decay, save_every_steps=every, seed=seed,
-        resume=resume, device=device, precision=precision, health_every_steps=every, on_health=health if judge is not None else None, say=say,
+        resume=resume, group=by_itself(device), precision=precision, health_every_steps=every, on_health=health if judge is not None else None, say=say,
     )  # fmt: skip
     head = result.model.eval()
     if before is not None:

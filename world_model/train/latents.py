@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data.cache import FrameCache
 from data.clips import ClipDataset
+from data.locks import locked
 from world_model.train.state import write_text
 
 
@@ -72,26 +73,28 @@ def encode_once(
 ) -> Latents:
     """Encode every row of a cache into `out`, or open what was encoded before by the same encoder.
 
-    Kept at half precision.  Killed on the way, it goes on where it was.
+    Kept at half precision.  Killed on the way, it goes on where it was; of several processes one encodes, and the
+    others wait.
     """
     out.mkdir(parents=True, exist_ok=True)
     identity = {"encoder": _fingerprint(world), "cache": _cache_identity(cache), "precision": precision}
     world = world.to(device).eval()
     count, shape = len(cache), tuple(_encode(world, cache, 0, 1, device, precision).shape[1:])
     file, note = out / "latents.f16", out / "latents.json"
-    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    done = before["done"] if before.get("identity") == identity and file.is_file() else 0
-    if not done:
-        _reserve(file, 2 * count * int(np.prod(shape)))
-    held = np.memmap(file, np.float16, "r+", shape=(count, *shape))
-    if done < count:
-        say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.1f} MiB in {file})")
-    for start in range(done, count, batch):
-        stop = min(start + batch, count)
-        held[start:stop] = _encode(world, cache, start, stop, device, precision).half().cpu().numpy()
-        if stop == count or (start // batch) % 64 == 63:
-            held.flush()
-            write_text(note, json.dumps({"identity": identity, "done": stop, "shape": list(shape)}))
+    with locked(out):
+        before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+        done = before["done"] if before.get("identity") == identity and file.is_file() else 0
+        if not done:
+            _reserve(file, 2 * count * int(np.prod(shape)))
+        held = np.memmap(file, np.float16, "r+", shape=(count, *shape))
+        if done < count:
+            say(f"encoding {count - done} rows once ({held.nbytes / 2**20:.1f} MiB in {file})")
+        for start in range(done, count, batch):
+            stop = min(start + batch, count)
+            held[start:stop] = _encode(world, cache, start, stop, device, precision).half().cpu().numpy()
+            if stop == count or (start // batch) % 64 == 63:
+                held.flush()
+                write_text(note, json.dumps({"identity": identity, "done": stop, "shape": list(shape)}))
     return Latents(
         latents=torch.from_numpy(np.memmap(file, np.float16, "c", shape=(count, *shape))),
         poses=cache.poses, actions=cache.actions, frames=cache.frames,

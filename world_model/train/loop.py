@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from data.types import Conventions
 from world_model.train import state
-from world_model.train.distributed import checkpoint_activations, join, spread
+from world_model.train.distributed import Group, checkpoint_activations, join, spread
 from world_model.train.guard import interrupts, keep_broken, reading, writing
 from world_model.train.journal import Journal
 from world_model.train.parts import (
@@ -65,6 +65,7 @@ def train(
     resume: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    group: Group | None = None,
     parallel: str = "none",
     compile: bool = False,
     save_memory: bool = False,
@@ -77,8 +78,9 @@ def train(
 
     A given `model` is trained further; otherwise the recipe builds one.  `resume` is "last", a run's folder or a
     checkpoint.  The score that `best` follows is the health figure `score` (lower is better), else the loss.
+    `group` are those who train together: all that torchrun started, unless it is given.
     """
-    group = join(device)
+    group = group or join(device)
     say = say if group.main else _silent
     schedule = Schedule(
         steps=steps, peak=learning_rate, warmup_steps=warmup_steps, cooldown_fraction=cooldown_fraction,

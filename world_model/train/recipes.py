@@ -93,6 +93,11 @@ class FrozenEncoder:
         return self.learner(self.model.world(conventions))
 
     def learner(self, world: Any) -> Learner:
+        if not hasattr(world, "encoder"):
+            raise ValueError(
+                "this recipe trains a predictor on the tokens of a frozen encoder, and a compact model has none: take a "
+                "dense model (model=vit_small), or recipe=panda"
+            )
         world.encoder.requires_grad_(False)
         return Learner(world)
 
