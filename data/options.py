@@ -56,7 +56,8 @@ class LogOptions:
     """How to read a log where its format leaves a choice, or its lab made one."""
 
     key_map: dict[str, Any] = field(default_factory=dict)
-    """Our name to the log's: pose, position, quaternion, closedness, joints, commanded, time, task, success, camera.NAME."""
+    """Our name to the log's: pose, position, quaternion, closedness, joints, commanded, commanded_closedness, time, success,
+    camera.NAME."""
     cameras: list[str] | None = None
     """Which cameras to read, by our names; null reads all."""
     position_scale: float = 1.0

@@ -83,7 +83,7 @@ class LearningConfig:
     data: list[str] = field(default_factory=list)
     """Logs to learn from, in any format that `forearm inspect` opens."""
     weights: list[float] = field(default_factory=list)
-    """How often each log is drawn from; none: as often as the others."""
+    """How often each log is drawn from; none: alike (recipe=panda from nothing: every frame alike)."""
     from_: str = ""
     """A model to go on from: forearm-panda, or a model's folder."""
     view: ViewConfig = field(default_factory=ViewConfig)
