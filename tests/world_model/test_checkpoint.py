@@ -47,6 +47,12 @@ def test_the_model_comes_back_with_its_conventions(saved):
     assert checkpoint.read_card(path)["steps"] == 0
 
 
+def test_colleagues_may_read_what_one_has_trained(saved):
+    path, _ = saved
+    (path / "as usual").touch()
+    assert {file.stat().st_mode for file in path.iterdir()} == {(path / "as usual").stat().st_mode}
+
+
 def test_heads_come_back_all_or_by_name(saved):
     path, _ = saved
     assert set(checkpoint.load_heads(path)) == {"policy", "critic"}

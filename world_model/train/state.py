@@ -100,6 +100,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         plain[name] = tensor.clone() if pointer in seen else tensor
         seen.add(pointer)
     save_file(plain, path)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)  # safetensors writes for its owner alone; colleagues share models
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
