@@ -82,7 +82,7 @@ def test_plan_says_what_does_not_fit(forearm, tiny_model):
     assert "task=juggle: no such choice; there are: grasp" in err
     status, _, err = forearm("plan", f"model={tiny_model}", "task=reach", "env.image_size_px=64")
     assert status == 2
-    assert "the model sees 32 x 32 pixels, the frames are 64 x 64" in err
+    assert "the model and the arm do not agree: image_size: 32 here, 64 there (here the model" in err
     status, _, err = forearm("plan", f"model={tiny_model}", "goal=[nowhere.png]", SEES)
     assert status == 2
     assert "nowhere.png" in err
