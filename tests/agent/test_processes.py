@@ -92,7 +92,7 @@ def test_two_processes_leave_a_model_with_its_heads(lab, how):
 def test_from_video_to_actions_on_two_processes(lab):
     small = (
         "model=vit_tiny",
-        "view.image_size=32",
+        "view.image_size=64",
         "recipe.batch_size=2",
         "recipe.steps=3",
         "validation=0.5",
