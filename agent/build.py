@@ -11,11 +11,13 @@ import torch
 
 from envs.arm import Arm
 from planners.protocols import Planner
+from planners.seeded import Seeded
 from world_model.checkpoint import describe, load_heads, load_model
 from world_model.compact import CompactModel, quick_type
 
 from .actor import Actor
 from .agent import Agent
+from .choices import Mode
 from .configurator import Configurator, ConfiguratorSettings
 from .cost import CostSettings, GoalCost
 from .memory import ShortTermMemory
@@ -46,6 +48,15 @@ class AgentSettings:
     """Keep every candidate of every plan, for pictures."""
     light: bool = True
     """Imagine with matrices in bfloat16 where the processor multiplies them itself."""
+
+
+def unwatched(mode: str) -> AgentSettings:
+    """An agent whose plans nobody reads and whom nothing stops: Mode 1 alone need not look farther than surprise does."""
+    return AgentSettings(
+        stop_on_surprise=False,
+        configurator=ConfiguratorSettings(mode=Mode(mode)),
+        planner=Seeded(horizon=1) if mode == "policy" else planner_from(),
+    )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,6 @@ imitating, and it begins where the agent, and no script, would have come.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from data.types import Observation
 from envs.expert import Waypoint, grasp, lift, place, reach
 from envs.keyboard import Finished
 from envs.tasks import OBJECT, Judge, TaskGoal, begin, make_goal
-from planners.seeded import Seeded
 
-from .build import AgentSettings, Mind, build_agent, load_mind
+from .build import Mind, build_agent, load_mind, unwatched
 from .collect import CollectSettings, Recording, Tally, write_episode
 from .hands import ImperfectHand
-from .settings import ConfiguratorSettings, DrivenConfig
+from .settings import DrivenConfig
 from .task import Task
 from .trials import BUDGET_STEPS, Cell, agent_task
 
@@ -126,7 +124,7 @@ def _drive(
         )
         return succeeded or (still and until_still)
 
-    agent = build_agent(_mind(driven.model), arm, _settings(driven))
+    agent = build_agent(_mind(driven.model), arm, unwatched(driven.mode))
     agent.pursue(work, seed=seed, on_step=watch, stop_when_reached=False)
     return succeeded
 
@@ -167,14 +165,6 @@ class _Taped:
         self._recording.add(self._before, outcome.commanded, objects)
         self._recording.look()
         return outcome
-
-
-def _settings(driven: DrivenConfig) -> AgentSettings:
-    """Mode 1 alone looks one step ahead: nobody reads its plans here."""
-    settings = AgentSettings(
-        stop_on_surprise=False, configurator=replace(ConfiguratorSettings(), mode=driven.mode)
-    )
-    return replace(settings, planner=Seeded(horizon=1)) if driven.mode == "policy" else settings
 
 
 def _mind(model: str) -> Mind:

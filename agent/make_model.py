@@ -44,7 +44,7 @@ def stages(options: Options) -> list[Stage]:
     play, corrections = out / "logs" / "play", out / "logs" / "corrections"
     first, model = out / "2-world" / "model", out / "4-heads" / "model"
     caches, workers = f"caches={out / 'caches'}", f"workers={options.workers}"
-    colours = "env.scene.any_colour=0.6"
+    colours = "env.scene.any_colour=0.1"
 
     def n(count: int, least: int = 4) -> int:
         return max(least, round(count * options.scale))
@@ -53,7 +53,7 @@ def stages(options: Options) -> list[Stage]:
         ("1-play", "collect", [f"episodes={n(4000, 28)}", "seed=100000", f"to={play}", workers, colours]),
         ("2-world", "train", [
             f"data=[{play}]", "recipe=panda", f"recipe.steps={n(8000)}", "heads=[policy]",
-            "recipe.options.saturation_change=0.5", f"head_steps={{policy:{n(6000)}}}", "seed=0", caches, *options.train,
+            f"head_steps={{policy:{n(6000)}}}", "seed=0", caches, *options.train,
         ]),
         ("3-corrections", "collect", [
             "hand=corrected", f"model={first}", f"episodes={n(1000)}", "seed=300000", f"to={corrections}", workers,

@@ -18,12 +18,9 @@ import numpy as np
 from envs.events import Unexpected
 from envs.guarded import GuardedArm
 from envs.tasks import TASKS
-from planners.seeded import Seeded
 
 from .agent import Step
-from .build import AgentSettings, Mind, build_agent
-from .choices import Mode
-from .settings import ConfiguratorSettings
+from .build import Mind, build_agent, unwatched
 from .stats import auc, wilson
 from .surprise import SurpriseScale
 from .trials import BUDGET_STEPS, Cell, World, agent_task
@@ -68,7 +65,7 @@ def watch(event: str, seed: int, world: World, mind: Mind, *, mode: str = "polic
     cell = Cell(task=task, method=mode, goal="image")
     goal, _ = world.lay_out(cell, seed)
     driver: Any = Unexpected(world.driver, event or None, at_step=at_step, seed=seed, wait=True)
-    agent = build_agent(_feeling(mind), GuardedArm(driver), _settings(mode))
+    agent = build_agent(_feeling(mind), GuardedArm(driver), unwatched(mode))
     budget = min(MOST_STEPS, BUDGET_STEPS[task])
     steps: list[Step] = []
 
@@ -91,12 +88,6 @@ def _feeling(mind: Mind) -> Mind:
     """A mind that compares even where its folder says nothing of limits."""
     normalisation = {"surprise": asdict(SurpriseScale()), **mind.normalisation}
     return replace(mind, normalisation=normalisation)
-
-
-def _settings(mode: str) -> AgentSettings:
-    settings = AgentSettings(stop_on_surprise=False, configurator=ConfiguratorSettings(mode=Mode(mode)))
-    # Mode 1 need not look farther than surprise does.
-    return replace(settings, planner=Seeded(horizon=1)) if mode == "policy" else settings
 
 
 def watch_many(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from world_model.train.panda import LUMINANCE, PandaRecipe, hues_turned, saturated
+from world_model.train.panda import LUMINANCE, PandaRecipe, _mixed, hues_turned, saturated
 
 
 @given(st.floats(-3.2, 3.2))
@@ -58,3 +59,13 @@ def test_without_a_turn_and_jitter_frames_stay_as_they_are() -> None:
     recipe = PandaRecipe(colour_jitter=0.0, frame_jitter=0.0)
     frames = torch.randint(0, 256, (2, 3, 1, 4, 4, 3), dtype=torch.uint8)
     assert torch.equal(recipe._tinted(frames, torch.Generator().manual_seed(0)), frames.bfloat16())
+
+
+@pytest.mark.parametrize("size", [(5, 3), (6, 6), (16, 8)])
+def test_pixels_mixed_several_at_a_time_are_as_mixed_one_by_one(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8, generator=generator)
+    mixing, offset = torch.rand(3, 3, 3, generator=generator), torch.rand(3, 1, 3, generator=generator)
+    alone = frames.bfloat16().double() @ mixing.bfloat16().double()[:, None] + offset.bfloat16()[:, None]
+    lit = _mixed(frames, mixing, 1.0 * offset).double()
+    torch.testing.assert_close(lit, alone.clamp(0, 255), atol=1.0, rtol=2**-8)
