@@ -42,6 +42,7 @@ class Run:
         self._path = path
         self._facts = facts or {}
         self._started = time.time()
+        self._spent_s = spent_s(path) if resumed and path is not None else 0.0
         self.first = rank() == 0
 
     @property
@@ -65,7 +66,8 @@ class Run:
         now = {
             "status": status,
             **({"error": error} if error else {}),
-            "seconds": round(time.time() - self._started, 3),
+            "seconds": round(self._spent_s + time.time() - self._started, 3),
+            "earlier_seconds": round(self._spent_s, 3),
         }
         write_json(
             self._path / "results.json", {"command": self.command, **now, **self._facts, **self.results}
@@ -206,6 +208,16 @@ def find_run(command: str, where: str, out: str | None = None) -> Path:
     known = ", ".join(str(p) for p in runs_of(command)[-3:]) or "none under outputs/"
     what = "is not a run" if path.exists() else "does not exist, so it is no run"
     raise UsageError(f"resume={where}: {path.resolve()} {what} of {command}; runs found: {known}")
+
+
+def spent_s(path: Path) -> float:
+    """How long the parts of a run took until now; one that was killed took until its log's last line."""
+    before = json.loads((path / "results.json").read_text())
+    seconds, log = float(before.get("seconds", 0.0)), path / "log.txt"
+    if before.get("status") != "running" or "started" not in before or not log.is_file():
+        return seconds
+    last_part_s = log.stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
+    return max(seconds, float(before.get("earlier_seconds", 0.0)) + last_part_s)
 
 
 def earlier_overrides(path: Path) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,19 @@ def test_the_last_run_is_the_last_that_began(shell) -> None:
     assert shell(*TRAIN, "name=good").returncode == 0
     assert shell(*TRAIN, "name=mistyped", "fail=user").returncode == 2
     assert "good" in shell("train", "resume=last").stdout
+
+
+@pytest.mark.parametrize(("status", "seconds"), [("interrupted", 700.0), ("running", 100.0)])
+def test_the_seconds_of_a_resumed_run_count_its_earlier_parts(shell, status: str, seconds: float) -> None:
+    """A killed run could not say how long it took: until its log's last line."""
+    assert shell(*TRAIN, "out=here").returncode == 0
+    file, log = shell.cwd / "here" / "results.json", shell.cwd / "here" / "log.txt"
+    began = datetime.fromisoformat(results(file.parent)["started"]).timestamp()
+    file.write_text(json.dumps({**results(file.parent), "status": status, "seconds": seconds, "earlier_seconds": 100.0}))
+    os.utime(log, (began + 600, began + 600))
+    assert shell("train", "resume=here").returncode == 0
+    assert results(file.parent)["earlier_seconds"] == pytest.approx(700.0)
+    assert 700.0 <= results(file.parent)["seconds"] < 800.0
 
 
 def test_resume_of_nothing_says_what_there_is(shell) -> None:
