@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from data.types import CLOSEDNESS, Imagined, Memory
 from planners.protocols import Budget, Energy, Imagines, Plan, Planner
 from world_model.heads.body import Body
 from world_model.heads.policy import Policy
+
+Acting = Callable[
+    [int, Tensor, Tensor], Tensor
+]  # step, latents [B, K, N, D], poses [B, K, 7] -> actions [B, K, 7]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,53 +61,53 @@ class PolicyProposals:
     switched: float = 0.25
     """Share of the proposals that hold the gripper the other way meanwhile."""
 
+    @torch.no_grad()
     def propose(self, memory: Memory, horizon: int, count: int, generator: torch.Generator) -> Tensor:
-        return self._roll(memory, horizon, count, generator, to_the_end=False)[0]
+        act, taken = self._acting(memory, count, generator)
+        if horizon > 1:
+            before = follow(self.model, memory, act, horizon - 1, count)
+            act(horizon - 1, before.latents[:, :, -1], before.poses[:, :, -1])
+        else:  # nobody asks where the last action leads
+            act(0, memory.latents[:, None, -1], memory.poses[:, None, -1])
+        return torch.stack(taken, 2)
 
+    @torch.no_grad()
     def roll(
         self, memory: Memory, horizon: int, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Imagined]:
         """Proposals [B, count, horizon, 7] and what they would lead to."""
-        actions, after = self._roll(memory, horizon, count, generator, to_the_end=True)
-        latents, poses = (torch.stack(x, 1).unflatten(0, (-1, count)) for x in zip(*after, strict=True))
-        return actions, Imagined(latents=latents, poses=poses)
+        act, taken = self._acting(memory, count, generator)
+        imagined = follow(self.model, memory, act, horizon, count)
+        return torch.stack(taken, 2), imagined
 
-    @torch.no_grad()
-    def _roll(
-        self, memory: Memory, horizon: int, count: int, generator: torch.Generator, *, to_the_end: bool
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Actions, and latent and pose after each; after the last one only where it is asked for."""
-        problems = len(memory.latents)
-        context = max(memory.latents.shape[1], getattr(self.model, "context", 1))
-        many = _repeated(memory, count)
-        goal = self.goal.expand(len(many.latents), -1, -1)
-        aside, until, switched = self._moods(problems, count, generator, like=memory.poses)
+    def _acting(self, memory: Memory, count: int, generator: torch.Generator) -> tuple[Acting, list[Tensor]]:
+        """What each of `count` proposals does next, and the list where that is kept."""
+        shape = (len(memory.latents), count)
+        aside, until, switched = self._moods(*shape, generator, like=memory.poses)
         taken: list[Tensor] = []
-        after: list[tuple[Tensor, Tensor]] = []
-        for step in range(horizon):
-            pose = many.poses[:, -1]
-            action = self.policy.act(many.latents[:, -1], goal, pose)
-            on_the_way = step < until  # [problems * count]
-            action[:, :3] += torch.where(on_the_way[:, None], aside, 0.0)
-            closing = action[:, CLOSEDNESS].round()
-            action[:, CLOSEDNESS] = torch.where(on_the_way & switched, 1.0 - closing, closing)
+
+        def act(step: int, latents: Tensor, poses: Tensor) -> Tensor:
+            z, s = latents.expand(*shape, -1, -1), poses.expand(*shape, -1)
+            action = self.policy.act(z, self.goal[:, None].expand_as(z), s)
+            on_the_way = step < until  # [B, count]
+            action[..., :3] += torch.where(on_the_way[..., None], aside, 0.0)
+            closing = action[..., CLOSEDNESS].round()
+            action[..., CLOSEDNESS] = torch.where(on_the_way & switched, 1.0 - closing, closing)
             taken.append(action)
-            if step == horizon - 1 and not to_the_end:
-                break
-            many = _advanced(many, action, self.model, context)
-            after.append((many.latents[:, -1], many.poses[:, -1]))
-        return torch.stack(taken, 1).unflatten(0, (problems, count)), after
+            return action
+
+        return act, taken
 
     def _moods(
         self, problems: int, count: int, generator: torch.Generator, *, like: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Per proposal: where it is taken [., 3], for how many steps [.], whether the gripper is switched [.]."""
+        """Per proposal: where it is taken [B, K, 3], for how many steps [B, K], whether the gripper is switched [B, K]."""
         # Drawn for one problem and used for all, so that each is planned as it would be alone.
         aside = self.aside_m * torch.randn(count, 3, generator=generator).repeat(problems, 1, 1)
         until = torch.randint(1, self.aside_steps + 1, (count,), generator=generator).repeat(problems, 1)
         switched = (torch.rand(count, generator=generator) < self.switched).repeat(problems, 1)
         until[:, 0] = 0  # the first is the policy itself
-        return tuple(x.flatten(0, 1).to(like.device) for x in (aside.to(like), until, switched))  # type: ignore[return-value]
+        return aside.to(like), until.to(like.device), switched.to(like.device)
 
 
 @dataclass
@@ -141,12 +146,27 @@ class StraightThere:
 HELD_FROM = 0.35  # closedness of fingers that were told to close and stopped at a thing
 
 
-def _repeated(memory: Memory, count: int) -> Memory:
-    return Memory(
+def follow(model: Imagines, memory: Memory, act: Acting, horizon: int, count: int) -> Imagined:
+    """What would follow if `act(step, latents [B, K, N, D], poses [B, K, 7])` chose the actions [B, count, 7] on the way.
+
+    A model that can do so goes on from what it worked out; another is asked anew at each step.
+    """
+    own = getattr(model, "follow", None)
+    if own is not None:
+        return own(memory, act, horizon)
+    context = max(memory.latents.shape[1], getattr(model, "context", 1))
+    many = Memory(
         latents=memory.latents.repeat_interleave(count, 0),
         poses=memory.poses.repeat_interleave(count, 0),
         actions=memory.actions.repeat_interleave(count, 0),
     )
+    after: list[tuple[Tensor, Tensor]] = []
+    for step in range(horizon):
+        z, s = (x[:, -1].unflatten(0, (-1, count)) for x in (many.latents, many.poses))
+        many = _advanced(many, act(step, z, s).flatten(0, 1), model, context)
+        after.append((many.latents[:, -1], many.poses[:, -1]))
+    latents, poses = (torch.stack(x, 1).unflatten(0, (-1, count)) for x in zip(*after, strict=True))
+    return Imagined(latents=latents, poses=poses)
 
 
 def _advanced(memory: Memory, told: Tensor, model: Imagines, context: int) -> Memory:

@@ -6,6 +6,7 @@ the commanded closedness itself, 0 .. 1 (`absolute_gripper`): what the gripper i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .encoders.conv import ConvEncoder
 from .features import ACTION_FEATURES, POSE_FEATURES, STEP_M, action_features, pose_features
 from .predictors.adaln import AdaLNPredictor, Cache
 from .remembered import Remembered
+
+Acting = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class CompactModel(nn.Module):
@@ -113,6 +116,13 @@ class CompactModel(nn.Module):
     def imagine(self, memory: Memory, actions: Tensor, z: Tensor | None = None) -> Imagined:
         """Actions [B, K, H, 7] with the commanded closedness last.  The past is computed once for all candidates,
         and once for all calls with one memory."""
+        return self.follow(memory, lambda step, _z, _s: actions[:, :, step], actions.shape[2])
+
+    def follow(self, memory: Memory, act: Acting, horizon: int) -> Imagined:
+        """`imagine`, of actions [B, K, 7] that `act(step, latents [B, K, 1, D], poses [B, K, 7])` chooses on the way.
+
+        What it chooses first is of as many candidates as it likes: now is the same for all of them, and K is 1.
+        """
         predictor = self._thinker()
         past = self._past(memory, predictor)
         z_now, s_now = (
@@ -121,7 +131,8 @@ class CompactModel(nn.Module):
         )  # [B, 1, 1, .]: all share it
         imagined_z: list[Tensor] = []
         imagined_s: list[Tensor] = []
-        for told in actions.split(1, 2):
+        for step in range(horizon):
+            told = act(step, z_now, s_now[:, :, 0])[:, :, None]
             z_now, s_now, past = _advance(predictor, z_now, s_now, told, past)
             imagined_z.append(z_now)
             imagined_s.append(s_now)

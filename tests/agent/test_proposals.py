@@ -1,9 +1,10 @@
 """Mode 1 proposes to Mode 2: itself first, then itself from small detours, each with what it would lead to."""
 
+import pytest
 import torch
 
 from agent.actor import PolicyProposals, StraightThere
-from data.types import Conventions, Memory
+from data.types import Conventions, Imagined, Memory
 from world_model.compact import CompactModel
 from world_model.heads.body import Body
 from world_model.heads.policy import Policy
@@ -34,22 +35,49 @@ def test_the_first_proposal_is_the_policy_itself_and_the_same_seed_the_same_deto
 
 def test_what_a_rehearsal_led_to_is_what_the_model_imagines():
     proposals, memory, model = small()
-    actions, imagined = proposals.roll(memory, 3, 4, torch.Generator().manual_seed(1))
+    actions, imagined = proposals.roll(memory, 4, 5, torch.Generator().manual_seed(1))
     once = model.imagine(memory, actions)
-    assert imagined.latents.shape == once.latents.shape
-    assert torch.allclose(imagined.latents[:, :, 0], once.latents[:, :, 0], atol=1e-5)
-    assert torch.allclose(imagined.poses[:, :, 0], once.poses[:, :, 0], atol=1e-5)
+    assert torch.equal(imagined.latents, once.latents)
+    assert torch.equal(imagined.poses, once.poses)
 
 
-def test_proposing_is_rolling_without_imagining_what_follows_the_last_action(monkeypatch):
+class OnlyImagines:
+    """A world model of somebody else's."""
+
+    def __init__(self, model: CompactModel) -> None:
+        self.model, self.context = model, model.context
+
+    def imagine(self, memory: Memory, actions: torch.Tensor, z: torch.Tensor | None = None) -> Imagined:
+        return self.model.imagine(memory, actions, z)
+
+
+def test_a_model_that_only_imagines_is_asked_anew_at_each_step():
     proposals, memory, model = small()
+    actions, imagined = proposals.roll(memory, 3, 4, torch.Generator().manual_seed(1))
+    proposals.model = OnlyImagines(model)
+    asked, led_to = proposals.roll(memory, 3, 4, torch.Generator().manual_seed(1))
+    assert asked.shape == actions.shape
+    assert led_to.latents.shape == imagined.latents.shape
+    torch.testing.assert_close(asked[:, :, :2], actions[:, :, :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(led_to.latents[:, :, 0], imagined.latents[:, :, 0], atol=1e-5, rtol=0)
+    # Later it has forgotten what lies farther back than its context.
+    torch.testing.assert_close(led_to.latents, imagined.latents, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("only_imagines", [False, True])
+def test_proposing_is_rolling_without_imagining_what_follows_the_last_action(only_imagines: bool):
+    proposals, memory, model = small()
+    if only_imagines:
+        proposals.model = OnlyImagines(model)
     rolled, _ = proposals.roll(memory, 3, 4, torch.Generator().manual_seed(1))
-    calls, imagine = [], model.imagine
-    monkeypatch.setattr(model, "imagine", lambda *asked: calls.append(1) or imagine(*asked))
+    looked: list[torch.Size] = []
+    model.predictor.embed.register_forward_pre_hook(lambda _m, args: looked.append(args[0].shape[:-1]))
     assert torch.equal(proposals.propose(memory, 3, 4, torch.Generator().manual_seed(1)), rolled)
-    assert len(calls) == 2
+    # Two frames of the past and now, for two problems; then a frame a candidate, or all of its context anew.
+    assert [size.numel() for size in looked] == ([16, 8] * 2 if only_imagines else [2, 8])
+    looked.clear()
     assert proposals.propose(memory, 1, 4, torch.Generator().manual_seed(1)).shape == (2, 4, 1, 7)
-    assert len(calls) == 2
+    assert not looked
 
 
 def test_a_problem_is_proposed_the_same_alone_and_among_others():

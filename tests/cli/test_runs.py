@@ -100,7 +100,9 @@ def test_the_seconds_of_a_resumed_run_count_its_earlier_parts(shell, status: str
     assert shell(*TRAIN, "out=here").returncode == 0
     file, log = shell.cwd / "here" / "results.json", shell.cwd / "here" / "log.txt"
     began = datetime.fromisoformat(results(file.parent)["started"]).timestamp()
-    file.write_text(json.dumps({**results(file.parent), "status": status, "seconds": seconds, "earlier_seconds": 100.0}))
+    file.write_text(
+        json.dumps({**results(file.parent), "status": status, "seconds": seconds, "earlier_seconds": 100.0})
+    )
     os.utime(log, (began + 600, began + 600))
     assert shell("train", "resume=here").returncode == 0
     assert results(file.parent)["earlier_seconds"] == pytest.approx(700.0)
