@@ -134,9 +134,11 @@ def learn(
     from data.types import Conventions
     from world_model.train.distributed import join
     from world_model.train.heads import DEFAULTS, adapted
+    from world_model.train.memory import keep_freed_memory
     from world_model.train.recipes import Sizes
 
     _known_heads([*heads, *head_steps])
+    keep_freed_memory()
     group = join(config.device)
     say = run.say if group.main else (lambda _: None)
     recipe = config.recipe
