@@ -48,7 +48,10 @@ DEFAULTS = {
     "ensemble": HeadSettings(steps=3000, near_share=0.0),
     "decoder": HeadSettings(steps=1500, batch=32, learning_rate=2e-3, near_share=0.0),
 }
-LATENT_NOISE = 0.1  # an imagined latent is never quite one that was seen
+LATENT_NOISE = (
+    0.1  # an imagined latent is never quite one that was seen, nor two pictures of one state the same
+)
+HERE_EVERY = 16  # one goal in so many is here already
 
 
 def adapted(name: str) -> HeadSettings:
@@ -81,6 +84,7 @@ class Pairs:
         # Every row but an episode's last, where nothing was done any more, and how many rows are left after it.
         self.starts = np.concatenate([np.arange(f, f + n - 1) for f, n in zip(first, rows)])
         self.left = np.concatenate([np.arange(n - 1, 0, -1) for n in rows])
+        self.begins = np.concatenate([np.arange(n - 1) == 0 for n in rows])  # nothing was told before
         odds = None if held.weights is None else np.repeat(held.weights[usable], rows - 1).cumsum()
         self.odds = None if odds is None else odds / odds[-1]
         self.step = 0
@@ -106,12 +110,16 @@ class Pairs:
         rows = torch.from_numpy(self.starts[pick])
         goals, held = rows + torch.from_numpy(steps), self.held
         poses = held.poses[rows]
+        before = (rows - 1).clamp(min=0)
+        told, told_before = (absolute(held.actions[r], held.poses[r]) for r in (rows, before))
+        begins = torch.from_numpy(self.begins[pick])[:, None]
         batch = {
             "z": held.latents[rows].float(),
             "goals": held.latents[goals].float(),
             "after": held.latents[rows + 1].float(),
             "poses": poses,
-            "told": absolute(held.actions[rows], poses),
+            "told": told,
+            "kept": torch.where(begins, told, told_before)[:, CLOSEDNESS],
             "steps": torch.from_numpy(steps),
         }
         if self.frames:
@@ -141,11 +149,16 @@ class HeadRecipe:
     ) -> tuple[Tensor, dict[str, float]]:
         head: Any = model
         z, poses, told = clip["z"], clip["poses"], clip["told"]
-        if self.kind == "policy":
-            loss = head.loss(z, clip["goals"], poses, told)
+        here = torch.arange(len(z), device=z.device) % HERE_EVERY == 0
+        if (
+            self.kind == "policy"
+        ):  # where nothing is left to do the hand stays, and the fingers as they were told
+            noise = LATENT_NOISE * torch.randn(z.shape, generator=generator, device=z.device)
+            stay = torch.zeros_like(told)
+            stay[:, CLOSEDNESS] = clip["kept"]
+            goals = torch.where(here[:, None, None], z + noise, clip["goals"])
+            loss = head.loss(z, goals, poses, torch.where(here[:, None], stay, told))
         elif self.kind == "critic":
-            # One goal in sixteen is here already.
-            here = torch.arange(len(z), device=z.device) % 16 == 0
             goals = torch.where(here[:, None, None], z, clip["goals"])
             loss = head.loss(z, goals, poses, clip["steps"].masked_fill(here, 0))
         elif self.kind == "body":

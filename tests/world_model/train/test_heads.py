@@ -80,6 +80,34 @@ def test_each_head_learns_on_held_out_episodes(held, tmp_path, kind):
         assert figures["error_moving"] < 0.3 * figures["of_copying_moving"]
 
 
+def test_a_policy_stays_where_the_goal_is_here_already(held, tmp_path):
+    """It lifted the thing, was where the picture showed it, and let go: no log had taught it that nothing is left to do."""
+    train, validation = held
+    head, _, figures = train_head(
+        "policy", train, validation=validation, out=tmp_path / "policy", settings=SMALL["policy"], device="cpu",
+        say=lambda _: None,
+    )  # fmt: skip
+    clip = Pairs(validation, batch=256).draw(0)
+    moving = clip["told"][:, :3].norm(dim=-1) > 0.02
+    with torch.no_grad():
+        there, here = (
+            head.act(clip["z"], goal, clip["poses"])[moving, :3] for goal in (clip["goals"], clip["z"])
+        )
+    assert there.norm(dim=-1).mean() > 0.02
+    assert here.norm(dim=-1).mean() < 0.45 * there.norm(dim=-1).mean(), figures
+
+
+def test_fingers_that_stay_are_as_they_were_told_before(held):
+    told = torch.from_numpy(np.random.default_rng(0).integers(0, 2, len(held[0].actions))).float()
+    actions = held[0].actions.clone()
+    actions[:, 6] = told  # the fingers of this world are open: a change is what was told
+    pairs = Pairs(replace(held[0], actions=actions), batch=512)
+    rows = pairs.starts[np.random.default_rng([0, 0]).integers(len(pairs.starts), size=512)]
+    begins = np.isin(rows, held[0].first)
+    assert 0 < begins.sum() < 100
+    assert torch.equal(pairs.draw(0)["kept"], told[torch.from_numpy(np.where(begins, rows, rows - 1))])
+
+
 def test_goals_reach_to_the_end_of_the_episode_and_never_beyond(held):
     pairs = Pairs(held[0], batch=512, near_share=0.3, near_steps=3)
     batch = pairs.draw(0)
