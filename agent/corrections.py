@@ -70,7 +70,10 @@ def record_driven(out: Path, seed: int, settings: CollectSettings, arm: Any, dri
 def what_is_left(
     task: str, driver: Any, observation: Observation, target: np.ndarray, *, done: bool = False
 ) -> list[Waypoint]:
-    """The scripted hand's waypoints from here to the end of a task; where nothing is left, the thing is picked up."""
+    """The scripted hand's waypoints from here to the end of a task; where nothing is left, the thing is held, or picked up.
+
+    A thing that is held as it should be is not let go of to be taken again: that would be a lesson in dropping it.
+    """
     thing = driver.object_poses()[OBJECT][:3]
     closed = float(observation.commanded[6]) > 0.5
     holds = closed and OBJECT in driver.touching()
@@ -78,7 +81,7 @@ def what_is_left(
     if task == "reach":
         x, y, z = (float(v) for v in target)
         return reach((x, y, z), closedness=float(closed))
-    if done:
+    if done and not holds:
         return grasp(OBJECT) + lift(OBJECT)
     fetch: list[Waypoint] = []
     if not holds:

@@ -32,6 +32,23 @@ def test_what_is_left_of_a_task_finishes_it(world, task, done_steps):
     finish(arm, driver, goal, task)
 
 
+@pytest.mark.parametrize("task", ["grasp", "reach_with_object"])
+def test_a_thing_that_is_held_as_it_should_be_is_not_let_go_of(world, task):
+    """It was dropped and taken again, in a quarter of all corrections, and a policy learned to drop what it held."""
+    arm, driver = world
+    begin(task, arm, driver, seed=502)
+    goal = make_goal(task, arm, driver, seed=502)
+    drive(arm, driver, ScriptedHand(script(task, driver, seed=502)[0]), 24)
+    observation = arm.observe()
+    assert OBJECT in driver.touching()
+    hand = ScriptedHand(what_is_left(task, driver, observation, goal.target, done=True))
+    for _ in range(20):
+        arm.act(hand.act(observation.pose, observation.commanded, driver.object_poses()))
+        observation = arm.observe()
+        assert OBJECT in driver.touching()
+        assert observation.commanded[6] > 0.5
+
+
 @pytest.mark.parametrize("offset", [(0.02, 0.0, 0.0), (-0.015, 0.02, 0.01), (0.0, -0.05, 0.0)])
 @pytest.mark.parametrize("closedness", [0.0, 1.0])
 def test_a_hand_beside_the_thing_is_brought_to_it(world, offset, closedness):
