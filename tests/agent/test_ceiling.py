@@ -168,8 +168,8 @@ def test_with_learned_eyes_the_future_is_what_will_be_seen() -> None:
         period_s=sees.period_s,
     )  # fmt: skip
     world = SimpleNamespace(arm=arm, driver=driver)
-    begin("reach", arm, driver, seed=30005)
-    goal = make_goal("reach", arm, driver, seed=30005)
+    begin("reach", arm, driver, seed=30006)
+    goal = make_goal("reach", arm, driver, seed=30006)
     judge = Judge(goal, driver)
     agent = seeing_agent(
         mind,
