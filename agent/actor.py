@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,12 +10,9 @@ from torch import Tensor
 
 from data.types import CLOSEDNESS, Imagined, Memory
 from planners.protocols import Budget, Energy, Imagines, Plan, Planner
+from world_model.compact import Acting
 from world_model.heads.body import Body
 from world_model.heads.policy import Policy
-
-Acting = Callable[
-    [int, Tensor, Tensor], Tensor
-]  # step, latents [B, K, N, D], poses [B, K, 7] -> actions [B, K, 7]
 
 
 @dataclass(kw_only=True, slots=True)

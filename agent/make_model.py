@@ -115,7 +115,7 @@ def card(planned: list[Stage], results: dict[str, dict[str, Any]]) -> dict[str, 
     return {
         "name": "forearm-panda",
         "date": time.strftime("%Y-%m-%d"),
-        "how": [f"forearm {command} {' '.join(words)}" for _, command, words in planned],
+        "how": [f"forearm {command} {' '.join(words)}".replace(f"{Path.cwd()}/", "") for _, command, words in planned],
         "data": {
             name: {k: results[name][k] for k in ("recorded", "contact", "lifted", "placed")}
             for name in ("1-play", "3-corrections")

@@ -21,6 +21,7 @@ from .features import ACTION_FEATURES, POSE_FEATURES, STEP_M, action_features, p
 from .predictors.adaln import AdaLNPredictor, Cache
 from .remembered import Remembered
 
+# Step, latents [B, K, N, D] and poses [B, K, 7] -> actions [B, K, 7].
 Acting = Callable[[int, Tensor, Tensor], Tensor]
 
 

@@ -48,9 +48,8 @@ DEFAULTS = {
     "ensemble": HeadSettings(steps=3000, near_share=0.0),
     "decoder": HeadSettings(steps=1500, batch=32, learning_rate=2e-3, near_share=0.0),
 }
-LATENT_NOISE = (
-    0.1  # an imagined latent is never quite one that was seen, nor two pictures of one state the same
-)
+# An imagined latent is never quite one that was seen, nor two pictures of one state the same.
+LATENT_NOISE = 0.1
 HERE_EVERY = 16  # one goal in so many is here already
 
 
@@ -150,9 +149,8 @@ class HeadRecipe:
         head: Any = model
         z, poses, told = clip["z"], clip["poses"], clip["told"]
         here = torch.arange(len(z), device=z.device) % HERE_EVERY == 0
-        if (
-            self.kind == "policy"
-        ):  # where nothing is left to do the hand stays, and the fingers as they were told
+        if self.kind == "policy":
+            # Where nothing is left to do the hand stays, and the fingers as they were told.
             noise = LATENT_NOISE * torch.randn(z.shape, generator=generator, device=z.device)
             stay = torch.zeros_like(told)
             stay[:, CLOSEDNESS] = clip["kept"]
